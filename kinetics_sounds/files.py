@@ -106,11 +106,11 @@ FAILING = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EMFILE, errno.ENFILE)
 
 @contextmanager
 def named(path: Path, *, needed: int = 0) -> Iterator[None]:
-    """Add a path to an OSError that has none (of a write or a sync), and the space needed if the disk is full."""
+    """Name this path in an OSError without one, or with the one of `part_of`; and the space needed if the disk is full."""
     try:
         yield
     except OSError as error:
-        if error.errno and error.filename is None:
+        if error.errno and error.filename in (None, f"{path}.{os.getpid()}{PART}"):
             error.filename = str(path)
         if error.errno in FULL and needed:
             size = f"{needed / 1e6:.1f} MB" if needed >= 1e5 else f"{needed / 1e3:.1f} kB"
@@ -151,9 +151,9 @@ def part_of(path: Path) -> Path:
 
 def replace_atomically(part: Path, path: Path) -> None:
     """Move a finished temporary file to its final name: sync the bytes, rename, sync the folder."""
-    with part.open("rb+") as written, named(part):
+    with named(path), part.open("rb+") as written:
         os.fsync(written.fileno())
-    part.replace(path)
+        part.replace(path)
     sync_folder(path.parent)
 
 

@@ -1,7 +1,7 @@
 """Folders given by the user: absolute paths, and walks through a tree."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from . import files, redact
@@ -28,10 +28,15 @@ def readable_folder(argument: str, *, spec: str) -> Path:
     return folder
 
 
-def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+def is_build(place: Path | str) -> bool:
+    """Whether a folder is the output of ks-build."""
+    return Path(place, "ledger.sqlite").is_file() and Path(place, "clips").is_dir()
+
+
+def walk(folder: Path, *, skip: Callable[[str], bool] | None = None) -> Iterator[tuple[str, list[str]]]:
     """Walk a folder tree: each folder with its file names; links are followed, cycles are not.
 
-    Raises SourceError for a folder that cannot be read.
+    `skip`: whether to leave out a folder below it. Raises SourceError for a folder that cannot be read.
     """
     seen: set[tuple[int, int]] = set()
     for place, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
@@ -40,7 +45,7 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders.sort()
+        folders[:] = sorted(each for each in folders if skip is None or not skip(os.path.join(place, each)))  # noqa: PTH118
         yield place, names
 
 

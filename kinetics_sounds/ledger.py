@@ -213,6 +213,14 @@ class Ledger:
             rows = self._database.execute(f"{self._word} WHERE key = ? GROUP BY source", (key,))
             return [_entry(row) for row in rows]
 
+    def sources(self) -> list[str]:
+        """Names of all sources that were asked, in the order of their first replies."""
+        with sqlite_errors(self._path):
+            if not self._database.execute("SELECT 1 FROM sqlite_master WHERE name = 'outcomes'").fetchall():
+                return []
+            rows = self._database.execute("SELECT source FROM outcomes GROUP BY source ORDER BY MIN(id)")
+            return [name for (name,) in rows]
+
     def outcome(self, clip: Clip, sources: Sequence[Address | str], *, kept: str | None) -> Outcome:
         """Outcome of a clip from the entries of all its sources: the file that one provided, else why there is none.
 

@@ -28,7 +28,7 @@ from . import executors
 from .fetching import list_report, status, verdicts
 from .fetching.archive_driver import ask_archive
 from .fetching.build_settings import RETRIABLE, BuildSettings, check, check_groups
-from .fetching.build_state import BuildState, drop_changed, load_state, pending
+from .fetching.build_state import BuildState, check_bytes, drop_changed, load_state, pending, sources_of, whole_videos
 from .fetching.comparison import How, compare
 from .fetching.coverage import judged_otherwise
 from .fetching.driver import Run, RunStats, StopReason, ask
@@ -37,7 +37,7 @@ from .fetching.list_classes import class_list_of, files_of, name_of
 from .fetching.list_plan import Asked, ListPlan, plan_lists
 from .fetching.list_report import Became
 from .fetching.plan import plan, shared_videos
-from .fetching.replaced import check_classes, check_clips, left_out_lines
+from .fetching.replaced import check_classes, check_clips, check_sources, left_out_lines
 from .fetching.summary import Account, next_step, summary
 from .fetching.throttle import RetryPolicy
 from .fetching.worker import work
@@ -97,8 +97,8 @@ def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
         files.clear(job.out, "manifest.parquet", "manifest.csv", "report.json", verdicts.FILE)
         files.clear(job.out / "annotations", "????????-*")
         ledger.record_run(len(job.clips), min_coverage=settings.min_coverage)
-        known = load_state(ledger, job.clips, job.again, job.out)
-        checked = not settings.check_bytes or _check_bytes(job, ledger, known, stop)
+        known = load_state(ledger, job.clips, job.again, job.out, whole=whole_videos(job.sources))
+        checked = not settings.check_bytes or check_bytes(ledger, known, job.clips, job.out, stop.__bool__)
         try:
             blocked = _ask_all(job, settings, ledger, known, stats, stop)
         except SourceError as error:  # told once what is done has its manifest
@@ -166,8 +166,10 @@ def _prepare(settings: BuildSettings, groups: Mapping[str, Any]) -> Job:
         _print_classes(class_list, log)
         check_classes(class_list, out)
     print(f"out: {out}", file=log)
-    chosen = map(sources.absolute, settings.source or (Address("youtube"),))
+    before = () if settings.source else sources_of(out)
+    chosen = map(sources.absolute, settings.source or before or (Address("youtube"),))
     asked = {spec: sources.load(spec, _own(groups, spec)) for spec in chosen}
+    check_sources(asked, out)
     check_groups(groups, {settings.executor, *(_name(spec) for spec in asked)})
     planned, clips = None, tuple[Clip, ...]()
     if clip_lists or not class_list:
@@ -186,7 +188,8 @@ def _prepare(settings: BuildSettings, groups: Mapping[str, Any]) -> Job:
         print(f"annotations: {', '.join(map(str, places))}: {plural(len(clips), 'clip')}", file=log)
     left_out = check_clips(clips, out, listed=planned is not None)
     told = [*sources.naming_examples(asked, clips), *left_out_lines(left_out, out)]
-    print(f"sources: {', '.join(map(source_name, asked))}", *told, sep="\n", file=log)
+    as_before = f" (as in the build in {out})" if before else ""
+    print(f"sources: {', '.join(map(source_name, asked))}{as_before}", *told, sep="\n", file=log)
     own: dict[str, Any] = {"groups": groups, "again": again, "left_out": left_out}
     return Job(classes=class_list, clips=clips, sources=asked, out=out, lists=planned, **own)
 
@@ -210,18 +213,6 @@ def _name(spec: Address) -> str:
 def _own(groups: Mapping[str, Any], spec: Address) -> object:
     """A source's own options."""
     return groups.get(_name(spec))
-
-
-def _check_bytes(job: Job, ledger: Ledger, known: BuildState, stop: Stop) -> bool:
-    """Mark clips whose bytes changed for rebuilding, by this run or a later one; returns whether all could be read."""
-    clips = {clip.key: clip for clip in job.clips}
-    for entry, found in drop_changed(ledger, known, job.out, stop.__bool__):
-        detail = f"{entry.media.path if entry.media else ''}: {found}; it will be rebuilt"
-        path = entry.media.path if entry.media else None
-        same = [each for each in ledger.of(entry.key) if each.media is not None and each.media.path == path]
-        outcomes = (each.outcome(clips[each.key]) for each in same)  # an older word of another source would hold else
-        ledger.record(replace(each, status=Status.NOT_TRIED, detail=detail, media=None) for each in outcomes)
-    return not stop
 
 
 def _ask_all(
@@ -335,7 +326,7 @@ def _forecast(job: Job, settings: BuildSettings) -> dict[str, Any]:
     known, read = BuildState(), dict[Address, dict[str, PartEntry]]()
     if (job.out / "ledger.sqlite").is_file():
         with Ledger(job.out / "ledger.sqlite", only_read=True) as ledger:
-            known = load_state(ledger, job.clips, job.again, job.out)
+            known = load_state(ledger, job.clips, job.again, job.out, whole=whole_videos(job.sources))
             if settings.check_bytes:
                 list(drop_changed(ledger, known, job.out, lambda: False))
             read = {spec: ledger.parts(spec) for spec in job.sources}

@@ -184,6 +184,14 @@ def test_bytes_are_on_disk_before_they_have_their_name(tmp_path: Path, monkeypat
     assert done == ["sync file", "rename", "sync folder"]
 
 
+def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for path, error in ((Path("/proc/x.html"), FileNotFoundError), (tmp_path / "folder", IsADirectoryError)):
+        with pytest.raises(error) as found:
+            files.write_bytes(path, b"x")
+        assert found.value.filename == str(path)
+
+
 def test_a_writer_killed_midway_leaves_the_old_file_and_a_part_that_can_be_swept(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "a.bin"
     files.write_bytes(path, b"old")

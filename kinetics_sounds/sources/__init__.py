@@ -66,6 +66,9 @@ class OnDisk(Source, Protocol):
 
     patterns: Sequence[str]
     """Recognised file name patterns, as examples."""
+    folder: Path
+    out: Path | None
+    """Folder of the build that asks. Clips of other builds below `folder` are no originals, so they are left out."""
 
     def seen(self) -> tuple[int, Sequence[str]]:
         """Number of files, and the paths of the first three relative to the folder."""

@@ -17,7 +17,8 @@ from .. import clip_names, files
 from ..clip import SPLITS, SUFFIXES, Clip, FetchResult, Status
 from ..clip_names import ClipNames, Trimmed
 from ..errors import SourceError
-from ..folders import absolute_folder, readable_folder, walk
+from ..folders import absolute_folder, is_build, readable_folder, walk
+from ..progress import log
 
 NAMED = 3
 """Number of example files in the message if nothing was found."""
@@ -66,6 +67,7 @@ class Source:
         """Raises SourceError unless `argument` is a readable folder."""
         if not argument:
             raise SourceError("--source local needs a folder: --source local:DIR")
+        self.out: Path | None = None
         self.folder = readable_folder(argument, spec=f"local:{argument}")
         chosen = options or Options()
         self.naming = ClipNames(chosen.names, trimmed=chosen.trimmed, option="--local.names")
@@ -77,7 +79,7 @@ class Source:
         found: dict[str, list[str]] = {}
         first: list[str] = []
         count = 0
-        for folder, names in walk(self.folder):
+        for folder, names in walk(self.folder, skip=self._is_other_build):
             count += len(names)
             paths = [os.path.join(folder, name) for name in names]  # noqa: PTH118 - half a million of them: no objects
             first = heapq.nsmallest(NAMED, [*first, *paths])
@@ -87,6 +89,14 @@ class Source:
         for several in found.values():
             several.sort(key=_rank)
         return _Seen(found, count, [self._origin(path) for path in first])
+
+    def _is_other_build(self, place: str) -> bool:
+        """Whether a folder is a build, but not the one that asks; it is named then. That one may hold files of the user."""
+        if not is_build(place) or (self.out is not None and self.out.is_dir() and self.out.samefile(place)):
+            return False
+        told = "is the output of a build, so its clips are not taken for originals; to use them, add"
+        log.warning("%s: %s --source local:%s/clips", place, told, place)
+        return True
 
     def candidates(self, clip: Clip) -> Sequence[str]:
         """The clip's own files, then the whole videos."""

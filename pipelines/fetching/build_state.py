@@ -3,16 +3,20 @@
 import errno
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kinetics_sounds import files, progress
+from kinetics_sounds import files, plugins, progress, sources
 from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip, Status
-from kinetics_sounds.errors import StoppedError
+from kinetics_sounds.errors import SettingsError, StoppedError
 from kinetics_sounds.ledger import Entry, Ledger, name_of
-from kinetics_sounds.sources import Source
+from kinetics_sounds.quantities import plural
+from kinetics_sounds.redact import HIDDEN
+from kinetics_sounds.sources import Named, Source
+
+from .trim import SPAN_ALONE
 
 MOST_NAMED = 20
 """Maximum number of changed clips listed one by one; the ledger has all."""
@@ -36,12 +40,38 @@ class BuildState:
     """Keys whose clip's path is occupied by a file of the user."""
 
 
-def load_state(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out: Path) -> BuildState:
-    """State left by earlier runs: existing clips are kept, and recorded statuses hold unless they are retried."""
+def sources_of(out: Path) -> tuple[Address, ...]:
+    """Sources that the build in a folder has asked, in order; none if it has no build.
+
+    Raises SettingsError for one that its name does not give in full, or that is a data set of ks-shard.
+    """
+    if not (out / "ledger.sqlite").is_file():
+        return ()
+    with Ledger(out / "ledger.sqlite", only_read=True) as ledger:
+        names = ledger.sources()
+    for name in names:
+        if HIDDEN in name or name.partition(":")[0] not in plugins.names(sources.__name__):
+            raise SettingsError(f"--source: {out} was built from {name}; give --source")
+    return tuple(map(Address, names))
+
+
+def whole_videos(asked: Mapping[Address, object]) -> frozenset[str]:
+    """Sources whose files without times in their names are whole videos, as the user says (`--local.trimmed no`)."""
+    named = ((spec, source.naming.whole) for spec, source in asked.items() if isinstance(source, Named))
+    return frozenset(name_of(spec) for spec, trimmed in named if trimmed is False)
+
+
+def load_state(
+    ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out: Path, *, whole: Collection[str] = ()
+) -> BuildState:
+    """State left by earlier runs: existing clips are kept, and recorded statuses hold unless they are retried.
+
+    `whole`: sources of whole videos; clips for whose span an earlier run took a file of these are judged again.
+    """
     known = BuildState()
     asked = {clip.key for clip in clips}
     placed: dict[str, int] = {}
-    doubted: set[str] = set()
+    doubted, judged_again = set[str](), set[str]()
     for entry in ledger.latest():
         if entry.key not in asked:
             continue
@@ -50,7 +80,11 @@ def load_state(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], ou
         elif entry.status is Status.NOT_TRIED:
             doubted.add(entry.key)
         if entry.media is not None:
-            if entry.number > placed.get(entry.key, 0) and not _difference(entry, out):  # a later one replaced the file
+            alone = entry.source in whole and SPAN_ALONE in entry.detail
+            judged_again.update([entry.key] if alone else [])
+            if (
+                not alone and entry.number > placed.get(entry.key, 0) and not _difference(entry, out)
+            ):  # a later one replaced the file
                 placed[entry.key] = entry.number
                 known.ok[entry.key] = entry.source
             elif _was_made(entry, out):
@@ -66,6 +100,9 @@ def load_state(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], ou
     ):  # made, and found to be no good by a run that was killed
         if entry.key in doubted and entry.media and entry.key not in known.ok and _was_made(entry, out):
             known.made[entry.key] = os.path.realpath(out / entry.media.path)
+    if judged_again:
+        said = "whose file an earlier run took for the span itself, from a whole video now"
+        progress.log.warning("%s: %s, %s", out, plural(len(judged_again), "clip"), said)
     return known
 
 
@@ -91,6 +128,18 @@ def drop_changed(ledger: Ledger, known: BuildState, out: Path, stop: Callable[[]
                 break
     if changed > MOST_NAMED:
         progress.log.warning("%s: %d clips in total have changed bytes; will be rebuilt", out, changed)
+
+
+def check_bytes(ledger: Ledger, known: BuildState, clips: Iterable[Clip], out: Path, stop: Callable[[], bool]) -> bool:
+    """Mark clips whose bytes changed for rebuilding, by this run or a later one; returns whether all could be read."""
+    asked = {clip.key: clip for clip in clips}
+    for entry, found in drop_changed(ledger, known, out, stop):
+        detail = f"{entry.media.path if entry.media else ''}: {found}; it will be rebuilt"
+        path = entry.media.path if entry.media else None
+        same = [each for each in ledger.of(entry.key) if each.media is not None and each.media.path == path]
+        outcomes = (each.outcome(asked[each.key]) for each in same)  # an older word of another source would hold else
+        ledger.record(replace(each, status=Status.NOT_TRIED, detail=detail, media=None) for each in outcomes)
+    return not stop()
 
 
 def _difference(entry: Entry, out: Path, *, check_bytes: bool = False) -> str:

@@ -5,14 +5,28 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kinetics_sounds import manifest
+from kinetics_sounds.address import Address
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import Clip
 from kinetics_sounds.errors import ManifestError, SettingsError
 from kinetics_sounds.progress import log
 from kinetics_sounds.quantities import plural
+from kinetics_sounds.sources import OnDisk
 
 EXAMPLES = 3
 """Number of clips shown in an error."""
+
+
+def check_sources(asked: Mapping[Address, object], out: Path) -> None:
+    """Name the build's folder to the sources on disk; raises SettingsError if it is a source's own folder."""
+    for spec, source in asked.items():
+        if not isinstance(source, OnDisk):
+            continue
+        if out.is_dir() and out.samefile(source.folder):
+            raise SettingsError(
+                f"--out {out}: is the folder of --source {spec}, so clips and originals would be mixed; choose another --out"
+            )
+        source.out = out
 
 
 def check_classes(class_list: ClassList, out: Path) -> None:

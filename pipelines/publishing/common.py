@@ -37,11 +37,11 @@ def write(out: Path, a: ClipSet, b: ClipSet, keys: Collection[str]) -> None:
     with swap.staging(out) as new:
         told = _write_splits(new, by_split) if full else _write_lists(new, by_split)
         counts = ", ".join(f"{split} {len(found)}" for split, found in by_split.items())
-        more = "" if full else f" --classes FOLDER/{contents.CLASSES}"
+        command = rebuild("FOLDER", listed=full is None)
         lines = [
             f"# Clips that {escape(a.name)} and {escape(b.name)} share",
             "",
-            f"Same key, label and split in both. Rebuild them with `ks-build --clips FOLDER{more} --out data/common`.",
+            f"Same key, label and split in both. Rebuild them with `{command}` (DIR has the videos).",
             "",
             f"- clips: {counts or 'none'}",
             *told,
@@ -52,6 +52,12 @@ def write(out: Path, a: ClipSet, b: ClipSet, keys: Collection[str]) -> None:
         sums = {path.relative_to(new).as_posix(): files.sha256(path) for path in new.rglob("*") if path.is_file()}
         files.write_bytes(new / contents.SUMS, contents.sums_text(sums))
         swap.exchange(new, out, own=())
+
+
+def rebuild(folder: str, *, listed: bool) -> str:
+    """The command that builds a common split's clips, from another source than YouTube; `listed`: it consists of lists."""
+    classes = f" --classes {folder}/{contents.CLASSES}" if listed else ""
+    return f"ks-build --clips {folder}{classes} --source local:DIR --out data/common"
 
 
 def _listed(a: ClipSet, b: ClipSet, keys: Collection[str]) -> list[Row]:

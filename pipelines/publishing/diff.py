@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.quantities import plural
 from kinetics_sounds.settings import parse
 
-from . import common, contents, likeness, sets
+from . import common, likeness, sets
 from .likeness import Verdict
 from .markdown import plain
 from .sets import ClipSet
@@ -94,9 +95,9 @@ def main(argv: Sequence[str]) -> int:
         if settings.out is not None and found.common:
             listed = not (a.is_full or b.is_full)
             note = ", both are lists: bytes are unknown" if listed else ""
-            more = f" --classes {settings.out}/{contents.CLASSES} --out data/common" if listed else ""
             print(f"common split: {settings.out} ({plural(len(found.common), 'clip')}{note})")
-            print(f"rebuild it with: ks-build --clips {settings.out}{more}")
+            folder = shlex.quote(plain(files.as_text(settings.out)))
+            print(f"rebuild it with: {common.rebuild(folder, listed=listed)}    # DIR has the videos")
     if settings.out is not None and not found.common:
         print(f"no common clips; nothing written to {plain(files.as_text(settings.out))}", file=sys.stderr)
     return DONE if found.same else SOME_FAILED

@@ -65,7 +65,7 @@ def compute(
     with (
         contextlib.closing(pool),
         (folder / CACHE).open("a", encoding="ascii") as cache,
-        progress.bar("ks-publish hashes", len(wanted), done=len(known)) as bar,
+        progress.bar("ks-publish hashes of distinct files", len(wanted), done=len(known)) as bar,
     ):
         for task, result in executors.in_order(pool, iter(tasks), timeout_seconds=TASK_SECONDS, stop=stop):
             if isinstance(result, tuple):

@@ -17,6 +17,11 @@ from .tables import Row
 MOST_NAMED = 20
 """Maximum number of files listed in a message."""
 
+RESTORE = (
+    f"restore the published version (from the Hub or a copy; {SUMS} verifies it), or start afresh with another --out"
+)
+"""Remedy for irreplaceable files that are missing or edited."""
+
 FRESH = {".git", ".gitattributes", ".cache"}
 """Contents of a checkout of an empty Hub repository."""
 
@@ -83,14 +88,14 @@ def previous(out: Path) -> Previous | None:
 
 
 def _refuse_lost(out: Path, sums: Mapping[str, str], missing: Collection[str]) -> None:
-    """Raise PublishError if irreplaceable content is missing: tables, history, date, creator."""
-    lost = [name for name in (CHANGES, CROISSANT) if name in missing or name not in sums]
-    lost += [name for name in sorted(missing) if name.startswith("splits/")]
-    if lost:
-        raise PublishError(
-            f"{out}: lacks {', '.join(lost[:MOST_NAMED])}, which the next version needs; restore the published version "
-            f"(from the Hub or a copy; {SUMS} verifies it), or start afresh with another --out"
-        )
+    """Raise PublishError if irreplaceable content is missing."""
+    if lost := sorted(filter(_is_irreplaceable, {*missing, *({CHANGES, CROISSANT} - sums.keys())})):
+        raise PublishError(f"{out}: lacks {', '.join(lost[:MOST_NAMED])}, which the next version needs; {RESTORE}")
+
+
+def _is_irreplaceable(name: str) -> bool:
+    """Whether the next version needs a file: tables, history, date, creator."""
+    return name in (CHANGES, CROISSANT) or name.startswith("splits/")
 
 
 def _history(out: Path) -> str:
@@ -111,9 +116,9 @@ def check_unchanged(out: Path, sums: Mapping[str, str]) -> set[str]:
     changed = [name for name, there in differ.items() if there]
     if changed:
         told = ", ".join(f"{name} was changed" for name in changed[:MOST_NAMED])
-        raise PublishError(
-            f"{out}: was edited after ks-publish: {told}; move the edited files elsewhere, or choose another --out"
-        )
+        move = "move the edited files elsewhere, or choose another --out"
+        remedy = RESTORE if any(map(_is_irreplaceable, changed)) else move
+        raise PublishError(f"{out}: was edited after ks-publish: {told}; {remedy}")
     return set(differ)
 
 

@@ -91,6 +91,8 @@ def publish_run(argv: Sequence[str] | None = None) -> int:
     )
     for each in found.left_out:
         print(f"left out: {each}", file=sys.stderr)
+    if found.unfinished:
+        print(f"note: the run is not finished: its last checkpoint is of {found.unfinished}", file=sys.stderr)
     if not licence:
         print("note: no license is given, so nobody may use it; give one with --license", file=sys.stderr)
     if settings.json:

@@ -111,13 +111,15 @@ def _scores(results: Mapping[str, Mapping[str, Any]], known: str) -> list[str]:
     if not trained:
         return [*lines, "No result of this checkpoint was published with it.", ""]
     note = next((str(each["intervals"]) for each in trained if each.get("intervals")), "")
-    lines += [f"In percent, by `ks-eval`; files in `results/`. Confidence intervals in brackets ({escape(note)}).", ""]
+    note = f" Confidence intervals in brackets ({escape(note.removeprefix('_low and _high: '))})." if note else ""
+    lines += [f"In percent, by `ks-eval`; files in `results/`.{note}", ""]
     for each in trained:
         beside = untrained.get(_asked(each), {})
         told = f"{escape(str(each.get('probe', '')))} on {each.get('samples', '?')} of {escape(str(each.get('on_split', '')))}"
         lines += [f"### {told}", "", *_protocol(each)]
         scores, others = each["scores"], beside.get("scores", {})
-        names = [name for name in scores if not name.endswith(PARTS)]
+        certain = tuple(name.removesuffix("_chance") for name in scores if _is_certain(scores, name))
+        names = [name for name in scores if not name.endswith((*PARTS, *certain))]
         rows: list[list[object]] = [
             [escape(name), _score(scores, name), _score(others, name), _chance(scores, name)] for name in names
         ]
@@ -178,6 +180,11 @@ def _chance(scores: Mapping[str, float], name: str) -> str:
     """What guessing reaches: `top1_chance` of `top1` and `video_top1`, `r10_chance` of `video_to_audio_r10`, as in ks-view."""
     names = (f"{each}_chance" for each in (name, name.rpartition("_")[2]))
     return next((_score(scores, each) for each in names if each in scores), "")
+
+
+def _is_certain(scores: Mapping[str, float], name: str) -> bool:
+    """Whether a metric is the chance of a score that is always 100, such as top 5 of four classes; ks-eval hides it too."""
+    return name.endswith("_chance") and scores[name] >= 100
 
 
 def _settings(config: Mapping[str, Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """Read the publishable facts of a training run, by allow-lists, so that nothing about this machine is published."""
 
+import contextlib
 import itertools
 import json
 import math
@@ -108,6 +109,8 @@ class Published:
     """Number of parameters."""
     left_out: list[str]
     """Results of other checkpoints, each with the reason for leaving it out."""
+    unfinished: str
+    """Step of the last checkpoint, as `step 1 of 300`; empty of a finished run."""
 
 
 def collect(run: Path, checkpoint: str) -> Published:
@@ -125,7 +128,15 @@ def collect(run: Path, checkpoint: str) -> Published:
         results=results,
         parameters=_parameters(path / "model.safetensors"),
         left_out=left_out,
+        unfinished=_unfinished(run),
     )
+
+
+def _unfinished(run: Path) -> str:
+    with contextlib.suppress(RunError):
+        last = _state(_checkpoint(run, "last"))
+        return f"step {last['step']} of {last['of_steps']}" if last["step"] < last.get("of_steps", 0) else ""
+    return ""
 
 
 def _facts(run: Path) -> dict[str, Any]:

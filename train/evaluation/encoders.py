@@ -23,7 +23,8 @@ from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Meta, Sample
 
 from ..config import run_folder
-from ..engine import build, checkpoint, checkpoint_state
+from ..distributed import launch
+from ..engine import build, checkpoint, checkpoint_state, run_result
 from ..interface import Method
 
 MOST_BYTES = {
@@ -229,12 +230,19 @@ def load_selected(settings: EncoderSettings) -> Encoders:
 
 
 def selected_checkpoint(settings: EncoderSettings) -> str | None:
-    """Name of the selected checkpoint, None for initial weights; raises SettingsError if both are selected."""
+    """Name of the selected checkpoint, None for initial weights; raises SettingsError if both are selected.
+
+    Says so on standard error if the run is not finished.
+    """
     if settings.untrained and settings.checkpoint != "last":
         raise SettingsError(
             f"--untrained: evaluates initial weights, not --checkpoint {settings.checkpoint}; leave one out"
         )
-    return None if settings.untrained else settings.checkpoint
+    if settings.untrained:
+        return None
+    if launch.is_main():
+        run_result.tell_unfinished(settings.run)
+    return settings.checkpoint
 
 
 def check_claims(folder: Path, path: Path | None) -> None:

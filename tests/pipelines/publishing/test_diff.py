@@ -146,8 +146,11 @@ def test_the_common_split_is_what_both_say_alike(tmp_path: Path, capsys: pytest.
     b = write(tmp_path / "b", [*other, outcome(clip(3, label=LABELS[1])), outcome(clip(30))])
     out = tmp_path / "common"
 
-    compared(a, b, capsys, "--out", str(out))
+    assert publish.main(["diff", str(a), str(b), "--out", str(out)]) == 1
 
+    rebuild = "ks-build --clips {} --source local:DIR --out data/common"
+    assert f"rebuild it with: {rebuild.format(out)}" in capsys.readouterr().out
+    assert f"`{rebuild.format('FOLDER')}`" in (out / "README.md").read_text()
     keys = {str(row["key"]) for row in contents.rows_of(out)}
     assert keys == {each.clip.key for each in other if each.media}
     assert list(check.check(out, with_croissant=False)) == []

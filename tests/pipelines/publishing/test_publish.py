@@ -364,13 +364,20 @@ class TestHashes:
         return write(tmp_path / "build", made)
 
     def test_they_are_computed_once_and_what_has_none_is_named(
-        self, build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self,
+        build: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         inline(monkeypatch)
+        caplog.set_level("INFO", "kinetics_sounds")
         out = tmp_path / "out"
         words = ["--manifest", str(build), "--out", str(out), "--workers", "1"]
         assert publish.main(words) == 1
         assert f"no hashes: {clip(2).key}" in capsys.readouterr().err
+        assert "ks-publish hashes of distinct files 3/3 " in caplog.text
         rows = {row["key"]: row for row in rows_of(out, "val")}
         assert [bool(rows[clip(n).key]["picture_hash"]) for n in range(3)] == [True, True, False]
         assert rows[clip(0).key]["sound_hash"].startswith("s1:")

@@ -75,6 +75,18 @@ def test_history_that_is_missing_is_asked_for_and_never_begun_anew(
     assert (out / "CHANGES.md").read_text().count("## ") == 2
 
 
+@pytest.mark.parametrize("name", ["CHANGES.md", "croissant.json", "splits/val.csv", "README.md"])
+def test_where_the_next_version_needs_an_edited_file_it_is_to_be_restored_at_once(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = published(tmp_path, outcomes())
+    (out / name).write_bytes((out / name).read_bytes() + b" ")
+
+    published(tmp_path, outcomes(21), code=2)
+    remedy = "move the edited files elsewhere" if name == "README.md" else "restore the published version (from the Hub"
+    assert f"out: was edited after ks-publish: {name} was changed; {remedy}" in capsys.readouterr().err
+
+
 def test_without_checksums_the_remedy_is_another_one_than_the_same_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -171,6 +171,41 @@ def test_chance_is_that_of_the_name_without_what_it_begins_with(trained: Path, t
     assert "| median_rank | 7.00 |  |  |" in card
 
 
+def test_a_score_that_cannot_be_missed_has_no_row_and_intervals_are_explained_as_shown(
+    trained: Path, tmp_path: Path
+) -> None:
+    scores = {
+        "top1": 40.0,
+        "top5": 100.0,
+        "top1_chance": 25.0,
+        "top5_chance": 100.0,
+        "top1_low": 30.0,
+        "top1_high": 50.0,
+    }
+    write(trained, "knn", result(scores=scores, intervals="_low and _high: 95%, percentile bootstrap"))
+    assert publish(trained, f"--out={tmp_path / 'out'}") == 0
+
+    card = (tmp_path / "out/README.md").read_text()
+    assert "| top1 | 40.00 (30.00 to 50.00) |" in card
+    assert "| top5 |" not in card
+    assert "files in `results/`. Confidence intervals in brackets (95%, percentile bootstrap)." in card
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"), [(500, ""), (600, "its last checkpoint is of step 500 of 600\n"), (None, "")]
+)
+def test_a_run_that_is_not_finished_is_noted(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], steps: int | None, told: str
+) -> None:
+    (trained / "checkpoints/step-00000500/state.json").write_text(
+        json.dumps({"schema": 1, "step": 500, "of_steps": steps, "best": {"step": 400, "value": 0.5}})
+    )
+    for name in ("last", "best"):
+        assert publish(trained, f"--out={tmp_path / name}", f"--checkpoint={name}") == 0
+        said = [line for line in capsys.readouterr().err.splitlines(keepends=True) if "not finished" in line]
+        assert said == ([f"note: the run is not finished: {told}"] if told else [])
+
+
 def protocol(**more: Any) -> dict[str, Any]:
     """Results of a paper's protocol, as ks-eval --protocol writes them."""
     return result(

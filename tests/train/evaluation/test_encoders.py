@@ -18,6 +18,8 @@ from kinetics_sounds.errors import RunError, ShardError
 from kinetics_sounds.media import mel
 from kinetics_sounds.shards import layout
 from kinetics_sounds.train import RawClip
+from kinetics_sounds.train.evaluation.encoders import selected_checkpoint
+from kinetics_sounds.train.evaluation.frozen import EvalSettings
 
 from .conftest import write_folds
 
@@ -68,6 +70,20 @@ def test_weights_are_those_of_the_checkpoint_and_the_model_is_in_evaluation_mode
     assert encoders.checkpoint == finished / "checkpoints" / "step-00000004"
     assert torch.equal(encoders.video.conv1[0].weight, saved["video.conv1.0.weight"])
     assert not any(module.training for module in encoders.method.modules())
+
+
+def test_a_run_that_is_not_finished_is_noted_where_its_weights_are_evaluated(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    runs = Path(__file__).parents[1] / "config/runs_0_1_0"
+    for checkpoint in ("last", "step-00000003"):
+        assert selected_checkpoint(EvalSettings(run=runs / "stopped", checkpoint=checkpoint)) == checkpoint
+        told = "note: the run is not finished: its last checkpoint is of step 7 of 10\n"
+        assert capsys.readouterr().err.endswith(told)
+
+    selected_checkpoint(EvalSettings(run=runs / "stopped", untrained=True))
+    selected_checkpoint(EvalSettings(run=runs / "avcl"))
+    assert "not finished" not in capsys.readouterr().err
 
 
 def test_a_checkpoints_own_folder_says_the_same_as_its_run_and_name(
