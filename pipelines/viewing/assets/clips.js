@@ -39,7 +39,7 @@ class Clips {
       const why = make("span", { text: detail || (table.text("status", row) === "ok" ? "not in this page" : "no clip") });
       return [make("div", { class: "nothing" }, make("b", { text: table.text("status", row) }), why)];
     }
-    const video = make("video", { controls: true, playsInline: true, preload: "metadata", src: source });
+    const video = make("video", { controls: true, playsInline: true, preload: embedded ? "auto" : "metadata", src: source });
     video.setAttribute("aria-label", `clip ${table.text("key", row)}`);
     const gone = () => video.replaceWith(make("div", { class: "nothing" }, make("b", { text: "cannot be played" }), place));
     const place = make("span", { text: embedded ? "this browser cannot" : `looked for ${decodeURIComponent(source)}` });
