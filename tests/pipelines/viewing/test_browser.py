@@ -146,7 +146,7 @@ def test_a_clip_plays_and_its_playhead_moves(opened: Opened, where: str) -> None
     card = opened.page.locator(".card").first
     video = card.locator("video")
 
-    # with `auto` chromium draws the first frame of a clip below the fold, too; of a large file on a disk only what is seen is read
+    # with `auto` chromium draws the first frame of a clip below the fold too; files on a disk are read when they are seen
     expect(video).to_have_js_property("preload", "auto" if where == "in this page" else "metadata")
     video.evaluate("video => { video.muted = true; return video.play(); }")
 
