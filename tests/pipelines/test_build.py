@@ -414,7 +414,7 @@ def test_an_argument_that_is_no_path_stays_what_it_is_for_driver_and_workers(
         ("local:~/videos", "local:/home/me/videos"),
         ("cvdf", "cvdf"),
         ("cvdf:parts", "cvdf:HERE/parts"),
-        ("cvdf:HTTPS://host.example/k400", "cvdf:HTTPS://host.example/k400"),
+        ("cvdf:HTTPS://host.example/k400", "cvdf:https://host.example/k400"),
         ("youtube", "youtube"),
         ("youtube:http://host/{youtube_id}", "youtube:http://host/{youtube_id}"),
     ],
