@@ -27,7 +27,7 @@ from . import executors
 from .fetching import inputs, list_report, status, verdicts
 from .fetching.archive_driver import ask_archive
 from .fetching.build_settings import RETRIABLE, BuildSettings, check, check_groups
-from .fetching.build_state import BuildState, check_bytes, drop_changed, load_state, pending, sources_of
+from .fetching.build_state import BuildState, check_bytes, drop_changed, load_state, pending, sources_of, whole_videos
 from .fetching.comparison import How, compare
 from .fetching.coverage import judged_otherwise
 from .fetching.driver import Run, RunStats, StopReason, ask
@@ -98,7 +98,7 @@ def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
         files.clear(job.out, "manifest.parquet", "manifest.csv", "report.json", verdicts.FILE)
         files.clear(job.out / "annotations", "????????-*")
         ledger.record_run(len(job.clips), min_coverage=settings.min_coverage)
-        known = load_state(ledger, job.clips, job.again, job.out)
+        known = load_state(ledger, job.clips, job.again, job.out, whole=whole_videos(job.sources))
         checked = not settings.check_bytes or check_bytes(ledger, known, job.clips, job.out, stop.__bool__)
         try:
             blocked = _ask_all(job, settings, ledger, known, stats, stop)
@@ -281,7 +281,7 @@ def _forecast(job: Job, settings: BuildSettings) -> dict[str, Any]:
     known, read = BuildState(), dict[Address, dict[str, PartEntry]]()
     if (job.out / "ledger.sqlite").is_file():
         with Ledger(job.out / "ledger.sqlite", only_read=True) as ledger:
-            known = load_state(ledger, job.clips, job.again, job.out)
+            known = load_state(ledger, job.clips, job.again, job.out, whole=whole_videos(job.sources))
             if settings.check_bytes:
                 list(drop_changed(ledger, known, job.out, lambda: False))
             read = {spec: ledger.parts(spec) for spec in job.sources}

@@ -3,7 +3,7 @@
 import errno
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,8 +12,11 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip, Status
 from kinetics_sounds.errors import SettingsError, StoppedError
 from kinetics_sounds.ledger import Entry, Ledger, name_of
+from kinetics_sounds.quantities import plural
 from kinetics_sounds.redact import HIDDEN
-from kinetics_sounds.sources import Source
+from kinetics_sounds.sources import Named, Source
+
+from .trim import SPAN_ALONE
 
 MOST_NAMED = 20
 """Maximum number of changed clips listed one by one; the ledger has all."""
@@ -52,12 +55,23 @@ def sources_of(out: Path) -> tuple[Address, ...]:
     return tuple(map(Address, names))
 
 
-def load_state(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out: Path) -> BuildState:
-    """State left by earlier runs: existing clips are kept, and recorded statuses hold unless they are retried."""
+def whole_videos(asked: Mapping[Address, object]) -> frozenset[str]:
+    """Sources whose files without times in their names are whole videos, as the user says (`--local.trimmed no`)."""
+    named = ((spec, source.naming.whole) for spec, source in asked.items() if isinstance(source, Named))
+    return frozenset(name_of(spec) for spec, trimmed in named if trimmed is False)
+
+
+def load_state(
+    ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out: Path, *, whole: Collection[str] = ()
+) -> BuildState:
+    """State left by earlier runs: existing clips are kept, and recorded statuses hold unless they are retried.
+
+    `whole`: sources of whole videos; clips for whose span an earlier run took a file of these are judged again.
+    """
     known = BuildState()
     asked = {clip.key for clip in clips}
     placed: dict[str, int] = {}
-    doubted: set[str] = set()
+    doubted, judged_again = set[str](), set[str]()
     for entry in ledger.latest():
         if entry.key not in asked:
             continue
@@ -66,7 +80,11 @@ def load_state(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], ou
         elif entry.status is Status.NOT_TRIED:
             doubted.add(entry.key)
         if entry.media is not None:
-            if entry.number > placed.get(entry.key, 0) and not _difference(entry, out):  # a later one replaced the file
+            alone = entry.source in whole and SPAN_ALONE in entry.detail
+            judged_again.update([entry.key] if alone else [])
+            if (
+                not alone and entry.number > placed.get(entry.key, 0) and not _difference(entry, out)
+            ):  # a later one replaced the file
                 placed[entry.key] = entry.number
                 known.ok[entry.key] = entry.source
             elif _was_made(entry, out):
@@ -82,6 +100,9 @@ def load_state(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], ou
     ):  # made, and found to be no good by a run that was killed
         if entry.key in doubted and entry.media and entry.key not in known.ok and _was_made(entry, out):
             known.made[entry.key] = os.path.realpath(out / entry.media.path)
+    if judged_again:
+        said = "whose file an earlier run took for the span itself, from a whole video now"
+        progress.log.warning("%s: %s, %s", out, plural(len(judged_again), "clip"), said)
     return known
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from kinetics_sounds import manifest
 from kinetics_sounds.classes import ClassList
-from kinetics_sounds.clip import SPLITS, Kind, Outcome, Status
+from kinetics_sounds.clip import SPLITS, Clip, Kind, Media, Outcome, Status
 from kinetics_sounds.errors import ShardError
 from kinetics_sounds.fingerprints import Both
 from kinetics_sounds.quantities import byte_size, plural
@@ -18,6 +18,7 @@ from kinetics_sounds.shards import index
 
 from . import comparison, coverage, list_report, replaced
 from .driver import RunStats
+from .trim import SPAN_ALONE
 
 LEAST_COVERED = 10
 """Number of classes listed in the summary."""
@@ -46,6 +47,8 @@ class Account:
     """Ok clips with properties that may matter for training: silent, still and others."""
     remarks: Counter[str] = field(default_factory=Counter)
     """Assumptions made for ok clips, where uncertain."""
+    such_as: dict[str, str] = field(default_factory=dict)
+    """The first clip of each remark."""
 
     def counted(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
         """Pass outcomes through and count them."""
@@ -61,7 +64,9 @@ class Account:
                 self.bytes += outcome.media.bytes
                 dubbed = outcome.media.audio_track not in ("", "original")
                 self.flags.update(silent=outcome.media.silent, still=outcome.media.still, dubbed=dubbed)
-                self.remarks.update([outcome.detail] if outcome.detail else [])
+                if outcome.detail:
+                    self.remarks[outcome.detail] += 1
+                    self.such_as.setdefault(outcome.detail, _told(outcome.clip, outcome.media))
             yield outcome
 
     @property
@@ -98,6 +103,7 @@ class Account:
             "bytes": self.bytes,
             "flags": dict(self.flags),
             "remarks": dict(self.remarks.most_common()),
+            "remarks_such_as": self.such_as,
             "this_run": {
                 "clips": clips,
                 "tries": stats.counts["tries"],
@@ -182,4 +188,25 @@ def _flags(report: Mapping[str, Any]) -> Iterator[str]:
     dubbed = f", {flags['dubbed']} with a sound track not known to be the original" if flags["dubbed"] else ""
     yield f"of the ok clips, {flags['silent']} silent, {flags['still']} with a still picture{dubbed}"
     for said, count in itertools.islice(report["remarks"].items(), NAMED):
-        yield f"of the ok clips, {count} {said}"
+        yield _span_alone(report, count) if said == SPAN_ALONE else f"of the ok clips, {count} {said}"
+
+
+def _told(clip: Clip, media: Media) -> str:
+    """A clip as the example of a remark."""
+    return f"{clip.youtube_id}: {media.duration_seconds:.1f} s, span {clip.time_start} to {clip.time_end} s"
+
+
+def _span_alone(report: Mapping[str, Any], count: int) -> str:
+    """What it means that files were taken for the span itself, and the options that prevent it."""
+    named = {source.partition(":")[0] for source in report["sources"]} & {"local", "archives"}
+    options = " ".join(f"--{name}.trimmed no" for name in sorted(named))
+    such = report["remarks_such_as"][SPAN_ALONE]
+    if count == 1:
+        return (
+            f"1 file ends before the end of its span ({such}), so it was taken for the span itself; if it is a whole video, the "
+            f"times are wrong: build again with {options}"
+        )
+    return (
+        f"{count} files end before the end of their span ({such}), so each was taken for the span itself; if they are whole "
+        f"videos, the times are wrong: build again with {options}"
+    )

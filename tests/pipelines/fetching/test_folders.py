@@ -193,7 +193,29 @@ def test_a_file_of_an_id_s_name_that_can_only_be_the_span_is_taken_for_it_and_to
     assert (there.out / outcome.media.path).resolve() == own
     assert outcome.media.num_frames == 20
     assert json.loads((there.out / "report.json").read_text())["remarks"] == {SPAN_ALONE: 1}
-    assert f"of the ok clips, 1 {SPAN_ALONE}" in capsys.readouterr().out
+    assert (
+        "1 file ends before the end of its span (a: 2.0 s, span 3 to 5 s), so it was taken for the span itself; if it is a "
+        "whole video, the times are wrong: build again with --local.trimmed no\n"
+    ) in capsys.readouterr().out
+
+
+def test_clips_taken_for_the_span_are_judged_again_once_the_folder_is_said_to_hold_whole_videos(
+    there: Place, sound: bytes, long: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The clip of the whole video stays; of the two of two seconds none can be cut."""
+    there.annotate("b", "c")
+    for name, data in (("a", sound), ("b", sound), ("c", long)):
+        lay(there, f"{name}.mp4", data)
+    assert there.build() == 0
+
+    assert there.build("--local.trimmed", "no") == 1
+
+    assert there.statuses() == {"a": "too_short", "b": "too_short", "c": "ok"}
+    told = "2 clips, whose file an earlier run took for the span itself, from a whole video now"
+    assert [record.getMessage() for record in caplog.records].count(f"{there.out}: {told}") == 1
+    caplog.clear()
+    assert there.build("--local.trimmed", "no") == 1
+    assert told not in caplog.text
 
 
 def test_who_insists_that_it_is_the_whole_video_gets_what_it_holds(there: Place, sound: bytes) -> None:

@@ -97,6 +97,7 @@ def test_the_report_adds_up(tmp_path: Path) -> None:
         "bytes": 3_000_000_000,
         "flags": {"silent": 2, "still": 1, "dubbed": 0},
         "remarks": {},
+        "remarks_such_as": {},
         "this_run": {
             "clips": 4,
             "tries": 9,
