@@ -111,8 +111,7 @@ def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
         both = manifest.write(job.out / "manifest.parquet", job.classes, counted, several_labels=several)
         report = account.report(job.classes, stats, seconds=time.monotonic() - began, both=both)
         report["judged_otherwise"] = judged_otherwise(ledger, known, job.clips, settings.min_coverage)
-        report["left_out"] = job.left_out
-        report |= {"annotations": job.rows} if job.rows else {}
+        report |= {"left_out": job.left_out} | ({"annotations": job.rows} if job.rows else {})
         if job.lists:
             report["lists"] = list_report.report(job.lists, became, built=both["selection"])
         _write(report, job.out)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kinetics_sounds import ledger, manifest, sources
+from kinetics_sounds import annotations, ledger, manifest, sources
 from kinetics_sounds.clip import Clip, Outcome, Status
 from kinetics_sounds.errors import ManifestError
 from kinetics_sounds.ledger import Ledger
@@ -450,7 +450,7 @@ def test_a_token_in_the_address_of_a_list_is_not_told(
     folder: "Folder", tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lists = own_list(tmp_path, "hum,whole,1,3,val")
-    monkeypatch.setattr(build.annotations, "fetch", lambda *_: tmp_path / "own.csv")
+    monkeypatch.setattr(annotations, "fetch", lambda *_: tmp_path / "own.csv")
     lists[lists.index("--annotations") + 1] = "https://host.example/own.csv?sig=hunter22"
 
     assert build.main([*lists, "--source", f"local:{folder.videos}", "--out", str(tmp_path / "out"), "--dry_run"]) == 0
