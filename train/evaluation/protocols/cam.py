@@ -23,6 +23,7 @@ from kinetics_sounds import files, stream
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE
 from kinetics_sounds.errors import RunError, SettingsError
+from kinetics_sounds.extras import pip_install
 from kinetics_sounds.media.decode import encode_jpeg
 from kinetics_sounds.settings import Parsed
 
@@ -215,7 +216,7 @@ def grad_cam(score: Score, layer: nn.Module, inputs: tuple[Tensor, Tensor]) -> T
     try:
         from captum.attr import LayerGradCam
     except ImportError as error:
-        raise SettingsError("ks-eval cam needs captum: pip install 'kinetics-sounds[eval]'") from error
+        raise SettingsError(f"ks-eval cam needs captum: {pip_install('eval')}") from error
     maps: Tensor = LayerGradCam(score, layer).attribute(inputs, relu_attributions=True)
     return maps[:, 0].detach()
 
