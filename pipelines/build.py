@@ -301,7 +301,8 @@ def _plan_lists(
     log: TextIO,
 ) -> ListPlan:
     """Plan the clips of the lists, and print what was read."""
-    asked = Asked(splits=splits, split=settings.clips_split, limit=settings.limit, per_class=settings.per_class)
+    how: dict[str, Any] = {name: getattr(settings, name) for name in ("limit", "per_class", "min_coverage")}
+    asked = Asked(splits=splits, split=settings.clips_split, **how)
     for each in clip_lists:
         told = (
             f"; split {each.split} for rows without one, from the file name" if each.split and not asked.split else ""
