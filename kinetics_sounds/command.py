@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from . import __version__, files
 from .errors import FaultError, KineticsSoundsError, RemoteError, SettingsError, StoppedError
+from .extras import DISTRIBUTION, pip_install
 from .plugins import ignore_working_folder, nearest
 from .redact import of_url, redact
 
@@ -27,10 +28,8 @@ DONE, SOME_FAILED, MISUSE, STOPPED, FAULT = 0, 1, 2, 3, 4
 bug or an unforeseen fault, with no claim about the results."""
 BUG = "this is a bug; please report it with the lines above"
 """Printed after the traceback of an unexpected exception."""
-INSTALL_TORCH = "pip install 'kinetics-sounds[train]'"
+INSTALL_TORCH = pip_install("train")
 """The remedy where PyTorch is not installed."""
-DISTRIBUTION = "kinetics-sounds"
-"""Name of this package for pip."""
 DISTRIBUTIONS = {"yaml": "pyyaml", "ffmpeg": "ffmpeg-python", "sklearn": "scikit-learn"}
 """Names for pip of modules that are called otherwise."""
 SAME_SECONDS = 0.5
@@ -124,8 +123,8 @@ def missing_package(error: ModuleNotFoundError) -> tuple[str, str] | None:
     name = _normal(DISTRIBUTIONS.get(top, top))
     wanted = [each for each in _requirements() if _normal(re.split(r"[^\w.-]", each, maxsplit=1)[0]) == name]
     extras = re.findall(r"extra == ['\"]([\w-]+)['\"]", " ".join(wanted))
-    extra = f"[{extras[0]}]" if extras and len(extras) == len(wanted) else ""
-    return f"the package {name} is not installed", f"pip install '{DISTRIBUTION}{extra}'"
+    extra = extras[0] if extras and len(extras) == len(wanted) else ""
+    return f"the package {name} is not installed", pip_install(extra)
 
 
 def _normal(name: str) -> str:

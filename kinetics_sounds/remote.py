@@ -11,6 +11,7 @@ from typing import IO, Any, TypeVar
 from . import answers, files, redact, retry, web
 from .address import Address
 from .errors import RemoteError
+from .extras import pip_install
 from .file_systems import EXTRAS, file_system
 
 UPLOADS: dict[str, dict[str, Any]] = {"http": {"method": "put"}, "https": {"method": "put"}}
@@ -331,7 +332,7 @@ def _named(url: Url, error: Exception, *, done: str = "") -> RemoteError:
     if refused := _refused(error):
         return RemoteError(f"{_shown(url)}: is not followed: {refused}; give the final URL of the files")
     if isinstance(error, ImportError):
-        package = f"pip install 'kinetics-sounds[{EXTRAS[_scheme(url)]}]'"
+        package = pip_install(EXTRAS[_scheme(url)])
         return RemoteError(f"{_shown(url)}: needs a missing package ({error}); {package}")
     if isinstance(error, FileNotFoundError) and _is_gone(url, error):
         return RemoteError(f"{_shown(url)}: does not exist; check the URL, and that the upload is complete")

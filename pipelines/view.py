@@ -110,7 +110,7 @@ def _default_out(place: Path | Address, *, inside: bool) -> Path:
         return Path(f"{Path(urllib.parse.urlsplit(str(place)).path).name or 'view'}.html")
     if inside:
         return place / "view.html"
-    whole = place.absolute()
+    whole = place if place.name not in ("", "..") else place.resolve()
     return whole.with_name(f"{whole.name if place.is_dir() else whole.stem}.html")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kinetics_sounds import command, console
+from kinetics_sounds.extras import pip_install
 
 ROOT = Path(__file__).parents[1]
 RUN = "import sys; from kinetics_sounds import console; sys.exit(console.run(*sys.argv[1:2], sys.argv[2:]))"
@@ -83,8 +84,8 @@ def test_options_of_the_doctor_need_what_parses_them(python: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("module", "told"),
     [
-        ("nowhere.part", ("the package nowhere is not installed", "pip install 'kinetics-sounds'")),
-        ("nowhere_at_all", ("the package nowhere-at-all is not installed", "pip install 'kinetics-sounds'")),
+        ("nowhere.part", ("the package nowhere is not installed", pip_install())),
+        ("nowhere_at_all", ("the package nowhere-at-all is not installed", pip_install())),
         ("json.nothing", None),
         ("numpy.nothing", None),
         ("kinetics_sounds.nothing", None),
@@ -98,11 +99,11 @@ def test_only_a_package_that_is_not_installed_is_no_bug(module: str | None, told
 @pytest.mark.parametrize(
     ("module", "name", "extra"),
     [
-        ("captum", "captum", "[eval]"),
+        ("captum", "captum", "eval"),
         ("yaml", "pyyaml", ""),
-        ("torch", "torch", "[train]"),
-        ("sklearn", "scikit-learn", "[eval]"),
-        ("huggingface_hub", "huggingface-hub", "[publish]"),  # the first of two that have it
+        ("torch", "torch", "train"),
+        ("sklearn", "scikit-learn", "eval"),
+        ("huggingface_hub", "huggingface-hub", "publish"),  # the first of two that have it
     ],
 )
 def test_the_remedy_names_the_extra(module: str, name: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +111,7 @@ def test_the_remedy_names_the_extra(module: str, name: str, extra: str, monkeypa
 
     missing = command.missing_package(ModuleNotFoundError(name=module))
 
-    assert missing == (f"the package {name} is not installed", f"pip install 'kinetics-sounds{extra}'")
+    assert missing == (f"the package {name} is not installed", pip_install(extra))
 
 
 def test_a_package_is_missed_in_one_line_where_ours_is_on_the_path_but_not_installed(
@@ -133,7 +134,7 @@ def test_a_package_is_missed_in_one_line_where_ours_is_on_the_path_but_not_insta
 
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert done.stderr.startswith("ks-build: error: the package ")
-    assert done.stderr.endswith("pip install 'kinetics-sounds'\n")
+    assert done.stderr.endswith(f"{pip_install()}\n")
     assert version.stdout == "0+unknown\n"
 
 
@@ -144,7 +145,7 @@ def test_a_package_missed_in_mid_run_is_told_in_one_line(capsys: pytest.CaptureF
     assert command.command("ks-view", body) == 2
     assert capsys.readouterr().err == (
         "ks-view: error: the package nowhere is not installed; to install it and all else that is missing: "
-        "pip install 'kinetics-sounds'\n"
+        f"{pip_install()}\n"
     )
 
 

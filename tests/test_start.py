@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kinetics_sounds import __version__
+from kinetics_sounds.extras import pip_install
 from kinetics_sounds.pipelines import demo
 
 SLOW = (
@@ -161,7 +162,7 @@ def test_without_torch_it_is_said_what_to_install(line: str, tmp_path: Path) -> 
 
     command = line.split()[0]
     assert code == 2
-    assert said == f"{command}: error: {command} needs PyTorch: pip install 'kinetics-sounds[train]'\n"
+    assert said == f"{command}: error: {command} needs PyTorch: {pip_install('train')}\n"
 
 
 @pytest.mark.parametrize("line", ["ks-train --list", "ks-eval --help"])

@@ -18,6 +18,7 @@ from kinetics_sounds import files
 from kinetics_sounds.address import VARIABLE, Address
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, Stop, stoppable
 from kinetics_sounds.errors import RunError, SettingsError, StoppedError
+from kinetics_sounds.extras import pip_install
 from kinetics_sounds.renamed import current
 from kinetics_sounds.settings import Parsed, parse
 from kinetics_sounds.shards import reader
@@ -117,7 +118,7 @@ def _places(plan: Plan) -> Iterator[str]:
     """Where the table, the plot and the runs are, and earlier runs that the table does not have."""
     plot = plan.out / "plot.svg"
     yield f"table: {plan.out / 'table.md'} (all metrics: table.csv)"
-    yield f"plot: {plot}" if plot.is_file() else "plot: none; install matplotlib with: pip install '.[eval]'"
+    yield f"plot: {plot}" if plot.is_file() else f"plot: none; install matplotlib with: {pip_install('eval')}"
     own = [plan.folder(recipe, seed) for recipe in plan.recipes for seed in plan.seeds]
     more = f" and {len(own) - MOST_NAMED} more" if len(own) > MOST_NAMED else ""
     yield f"runs: {', '.join(str(each / 'run') for each in own[:MOST_NAMED])}{more}"

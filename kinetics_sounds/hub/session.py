@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from .. import __version__, answers, files, progress, redact, retry, web
 from ..errors import KineticsSoundsError, RemoteError, StoppedError
+from ..extras import pip_install
 from .place import Place
 
-PACKAGE = "pip install 'kinetics-sounds[publish]'"
 BACKOFF = retry.Backoff(attempts=6, first_seconds=1.0, factor=3.0, longest_seconds=60.0)
 """Retries of a failed upload."""
 SHORT_BACKOFF = retry.Backoff(attempts=3, first_seconds=0.5, factor=4.0, longest_seconds=8.0)
@@ -57,7 +57,7 @@ def connect() -> Iterator[Any]:
             http, "_GLOBAL_CLIENT_FACTORY", http.default_client_factory
         )  # the user's own, where they set one
     except (ImportError, AttributeError) as error:
-        raise RemoteError(f"the Hub needs huggingface_hub 2.4 or newer ({error}); {PACKAGE}") from error
+        raise RemoteError(f"the Hub needs huggingface_hub 2.4 or newer ({error}); {pip_install('hub')}") from error
 
     def client() -> Any:  # noqa: ANN401 - httpx2's
         made = make()

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 
-from kinetics_sounds.command import DISTRIBUTION, has_torch, missing_package
+from kinetics_sounds.command import has_torch, missing_package
 from kinetics_sounds.console import COMMANDS
+from kinetics_sounds.extras import DISTRIBUTION, pip_install
 
 from . import Asked, Finding, Verdict
 
@@ -65,7 +66,7 @@ def _not_installed() -> Iterator[Finding]:
             metadata.version(name)
         except metadata.PackageNotFoundError:
             if ";" not in text:
-                yield Finding(f"package {name}", Verdict.MISSING, "is not installed", f"pip install '{DISTRIBUTION}'")
+                yield Finding(f"package {name}", Verdict.MISSING, "is not installed", pip_install())
 
 
 def _lacks(text: str) -> tuple[str, list[str]]:
@@ -99,4 +100,4 @@ def commands(_asked: Asked) -> Iterator[Finding]:
     if fine:
         yield Finding("commands", Verdict.OK, f"{', '.join(sorted(fine))} load")
     else:
-        yield Finding("commands", Verdict.MISSING, "none can be imported", f"pip install {DISTRIBUTION}")
+        yield Finding("commands", Verdict.MISSING, "none can be imported", pip_install())

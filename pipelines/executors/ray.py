@@ -22,6 +22,7 @@ from typing import Any, Generic
 
 from kinetics_sounds import __version__, files
 from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.extras import pip_install
 
 from ..process_pool import MAX_ATTEMPTS, SupervisedPool, forget_main
 from . import Cause, Failed, R, T
@@ -176,7 +177,7 @@ def _connect(address: str, workers: int) -> Any:  # noqa: ANN401 - a module
     try:
         import ray  # late: it takes a while, and few have it
     except ImportError as error:
-        raise SettingsError("--executor ray: Ray is not installed; pip install 'kinetics-sounds[ray]'") from error
+        raise SettingsError(f"--executor ray: Ray is not installed; {pip_install('ray')}") from error
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     # Else Ray puts our working folder first on its workers' path, and files there would be imported.
     job = ray.job_config.JobConfig(_client_job=True)

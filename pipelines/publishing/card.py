@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from kinetics_sounds import __version__, files
+from kinetics_sounds.extras import pip_install
 from kinetics_sounds.quantities import plural
 
 from .contents import CHANGES, CITATION, CLASSES, CROISSANT, DATASHEET, FINGERPRINTS, LICENSE, SUMS
@@ -99,6 +100,7 @@ def _what(facts: Facts) -> list[str]:
         ),
         "",
         "```sh",
+        pip_install(comment=True),
         rebuild,
         "# FOLDER is this one; ks-build reports for each clip whether its bytes are the same, alike or different",
         "```",

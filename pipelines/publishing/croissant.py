@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from kinetics_sounds import files
 from kinetics_sounds.errors import PublishError
+from kinetics_sounds.extras import pip_install
 
 from . import contents
 from .card import full_name, media_text
@@ -26,7 +27,7 @@ from .markdown import plain
 from .tables import LABELS, columns
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
-NOT_INSTALLED = "mlcroissant is not installed: pip install 'kinetics-sounds[publish]'"
+NOT_INSTALLED = f"mlcroissant is not installed: {pip_install('publish')}"
 SPLIT_REGEX = r"^(?:.*/)?(train|val|test)(?:\.csv)?$"
 """Pattern for the split in a file's path; also matches its own result, since mlcroissant applies it twice."""
 SPLIT_URLS = {"train": "cr:TrainingSplit", "val": "cr:ValidationSplit", "test": "cr:TestSplit"}

@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from kinetics_sounds.extras import pip_install
+
 from .markdown import escape, plain, table
 from .run_facts import Published
 
@@ -71,7 +73,7 @@ def _loading(place: str) -> list[str]:
         "## Load it",
         "",
         "```sh",
-        "pip install 'kinetics-sounds[publish]'",
+        pip_install("hub,train", comment=True),
         "```",
         "",
         "```python",

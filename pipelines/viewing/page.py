@@ -35,7 +35,7 @@ def html_of(*, title: str, lines: Sequence[str], document: Mapping[str, Any], me
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta name="referrer" content="no-referrer">',
         f"<title>{html.escape(title)}</title><style>{style}</style></head>",
-        f"<body><header><h1>{html.escape(title)}</h1>{''.join(f'<p>{html.escape(line)}</p>' for line in lines)}",
+        f"<body><header><h1>{_breakable(title)}</h1>{''.join(f'<p>{html.escape(line)}</p>' for line in lines)}",
         "<noscript><p>Filters, clips and curves need JavaScript, which this page brings with it.</p></noscript></header>",
         '<main id="main"></main>',
         f'<script type="application/json" id="document">{_json(document)}</script>',
@@ -44,6 +44,11 @@ def html_of(*, title: str, lines: Sequence[str], document: Mapping[str, Any], me
         "</body></html>\n",
     ]
     return "\n".join(parts).encode(errors="replace")
+
+
+def _breakable(text: str) -> str:
+    """Text as HTML that breaks after a slash or underscore before it breaks within a word."""
+    return html.escape(text).replace("/", "/<wbr>").replace("_", "_<wbr>")
 
 
 def data_url(kind: str, content: bytes) -> str:

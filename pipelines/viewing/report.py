@@ -11,6 +11,7 @@ from typing import Any
 from kinetics_sounds import files, progress
 from kinetics_sounds.clip import SPLITS
 from kinetics_sounds.media.preview import Preview
+from kinetics_sounds.quantities import plural
 
 from . import columns, media, page, pictures, sets
 from .columns import Packed
@@ -74,7 +75,7 @@ def write(
             "findings": _findings(found),
             "runs": [_run(run) for run in ran],
         }
-        told = [*lines, *(_about(its) for its in found), *_about_media(rows, len(embedded), seed)]
+        told = [*lines, *(_about(its) for its in found), *_about_media(rows, {each["row"] for each in embedded}, seed)]
         file.write(page.html_of(title=title, lines=told, document=document, media=embedded))
     return Written(rows=len(rows), embedded=len(embedded), failed=tuple(failed))
 
@@ -164,18 +165,28 @@ def _about(its: Set) -> str:
     return f"{told} Note: {its.note}." if its.note else told
 
 
-def _about_media(rows: Sequence[tuple[Set, Row]], embedded: int, seed: int) -> list[str]:
-    """Lines on which clips can be played; none if all are at URLs."""
-    rows = [(its, row) for its, row in rows if its.folder is not None]
-    if not rows:
+def _about_media(rows: Sequence[tuple[Set, Row]], embedded: set[int], seed: int) -> list[str]:
+    """A line on which clips can be played; none if all are at URLs."""
+    here = [(number, row) for number, (its, row) in enumerate(rows) if its.folder is not None]
+    if not here:
         return []
-    linked = sum(bool(row.file) for _, row in rows)
-    told = f"{embedded} clips are embedded, small, with their mel-spectrograms: a sample drawn with seed {seed}."
+    rest = [row for number, row in here if number not in embedded and (row.file or row.sample >= 0)]
+    if not embedded and not rest:
+        return ["Their files are not here, so no clip can be played."]
+    linked = sum(bool(row.file) for row in rest)
+    told: list[str] = []
+    if embedded:
+        sample = (
+            f"{plural(len(embedded), 'clip')}, a sample drawn with seed {seed}" if rest else "all clips with a file"
+        )
+        told += [f"Embedded, small, with mel-spectrograms: {sample}."]
     if linked:
-        told += " The others play from their files, found relative to this page, without a mel-spectrogram."
-    elif embedded < len(rows):
-        told += " The others are not in this page; more are with --embed."
-    return [told]
+        told += [
+            f"Played from their files, found relative to this page, without a mel-spectrogram: {plural(linked, 'clip')}."
+        ]
+    if packed := len(rest) - linked:
+        told += [f"Only in the shards: {plural(packed, 'clip')}; --embed embeds more."]
+    return [" ".join(told)]
 
 
 def _run(run: Run) -> Mapping[str, Any]:

@@ -28,6 +28,10 @@ MOST_MAPS = 24
 """Maximum number of embedded Grad-CAM pictures."""
 MOST_NAMED = 3
 """Maximum number of runs in a message."""
+PROBES = ("linear", "knn", "crossmodal")
+"""Probes whose results come first, in this order."""
+MAIN = {"crossmodal": "video_to_audio_r10"}
+"""Main metric of a probe where that is not its first one."""
 NEIGHBOURS = "neighbours.json"
 METRICS, FACTS, BAD = "metrics.jsonl", "run.json", "quarantine.jsonl"
 
@@ -50,6 +54,8 @@ class Result:
     split: str
     untrained: bool
     scores: Mapping[str, float]
+    main: str
+    """Name of the main metric, which is shown first; empty without scores."""
     clips: int | None
     """Number of evaluated clips; None if the file does not tell."""
     basis: str
@@ -117,6 +123,7 @@ def read(run: Path) -> Run:
     steps = [_step(each.name) for each in (run / "checkpoints").glob("step-*")]
     newest = max([*steps, *(_step(each.get("checkpoint")) for each in told.values())], default=0)
     found = [result for each in told.values() if (result := _result(each, newest=newest))]
+    found.sort(key=lambda each: PROBES.index(each.probe) if each.probe in PROBES else len(PROBES))
     maps = [(path, each) for path, each in told.items() if each.get("probe") == "cam"]
     pictures = [(path.parent, clip) for path, each in maps for clip in _tables(each.get("clips"))]
     near_paths = sorted((run / "eval").glob(f"**/{NEIGHBOURS}"))
@@ -201,15 +208,18 @@ def _result(told: Mapping[str, Any], *, newest: int) -> Result | None:
     if not isinstance(scores, dict):
         return None
     clips, step = told.get("samples"), _step(told.get("checkpoint"))
+    probe, kept = str(told.get("probe", "")), {name: value for name, value in scores.items() if _is_finite(value)}
+    main = MAIN.get(probe, "")
     basis = json.dumps([told.get(name) for name in BASIS], sort_keys=True)
     return Result(
         clips=clips if isinstance(clips, int) else None,
         basis=hashlib.sha256(basis.encode()).hexdigest()[:16],
         old_step=step if 0 < step < newest else None,
-        probe=str(told.get("probe", "")),
+        probe=probe,
         split=str(told.get("on_split", "")),
         untrained=told.get("checkpoint") == "untrained",
-        scores={name: value for name, value in scores.items() if _is_finite(value)},
+        scores=kept,
+        main=main if main in kept else next(iter(kept), ""),
     )
 
 

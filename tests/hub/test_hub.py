@@ -362,7 +362,7 @@ def test_the_users_own_client_is_asked_and_comes_back(hub_server: Hub) -> None:
 def test_without_the_package_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
 
-    with pytest.raises(RemoteError, match=r"pip install 'kinetics-sounds\[publish\]'"):
+    with pytest.raises(RemoteError, match=r"pip install 'kinetics-sounds\[hub\]'"):
         hub.is_private(hub.parse(SET))
 
 

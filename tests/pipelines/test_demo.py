@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -38,6 +39,11 @@ def look(out: Path, said: str, *, clips: int, recall: str) -> None:
     found = {(each["probe"], each["untrained"]): each["scores"] for each in run["results"]}
     assert set(found) == {(probe, untrained) for probe in demo.PROBES for untrained in (True, False)}
     assert found["linear", False]["top1"] == trained["linear top1"]
+    assert {each["probe"]: each["main"] for each in run["results"]} == {"linear": "top1", "knn": "top1"} | {
+        "crossmodal": f"video_to_audio_{'r10' if recall == 'r10' else 'r1'}"
+    }
+    (took,) = re.findall(r"All steps before this report took ([^<]*)\.</p>", (out / "report.html").read_text())
+    assert f"all steps before the report took {took}\n" in said
     assert {len(query["sounds"]) for query in run["neighbours"]} == {5}
     assert str(out / "report.html") in said
     report = json.loads((out / "build/report.json").read_text())

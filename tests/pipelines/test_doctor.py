@@ -24,6 +24,7 @@ import pytest
 import torch
 
 from kinetics_sounds import cores
+from kinetics_sounds.extras import pip_install
 from kinetics_sounds.media import ffmpeg
 from kinetics_sounds.pipelines import doctor
 from kinetics_sounds.pipelines.checks import (
@@ -469,7 +470,7 @@ def test_a_command_that_does_not_load_is_missing(monkeypatch: pytest.MonkeyPatch
     assert (bad.name, bad.verdict) == ("ks-bad", Verdict.MISSING)
     assert bad.found == "OSError: its library cannot be loaded"
     assert (lacking.name, lacking.found) == ("ks-lacking", "the package gone-package is not installed")
-    assert lacking.remedy == "pip install 'kinetics-sounds'"
+    assert lacking.remedy == pip_install()
     assert good == Finding("commands", Verdict.OK, "ks-good load")
 
 
@@ -534,7 +535,7 @@ def test_without_torch_a_machine_builds_and_packs(monkeypatch: pytest.MonkeyPatc
 
     torch, ranks = only(torch_report.torch(Asked())), only(rank_parity.distributed(Asked()))
 
-    assert (torch.verdict, torch.remedy) == (Verdict.WARNING, "pip install 'kinetics-sounds[train]'")
+    assert (torch.verdict, torch.remedy) == (Verdict.WARNING, pip_install("train"))
     assert (ranks.verdict, ranks.remedy) == (Verdict.MISSING, torch.remedy)  # --distributed asked for them
 
 

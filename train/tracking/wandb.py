@@ -12,6 +12,7 @@ from typing import Any
 
 from kinetics_sounds import files
 from kinetics_sounds.errors import SettingsError, first_line
+from kinetics_sounds.extras import pip_install
 
 from . import Write
 
@@ -24,9 +25,7 @@ def check() -> None:
     try:
         import wandb  # noqa: F401
     except ImportError as error:
-        raise SettingsError(
-            f"--track wandb: is not installed ({error}); pip install 'kinetics-sounds[wandb]'"
-        ) from error
+        raise SettingsError(f"--track wandb: is not installed ({error}); {pip_install('wandb')}") from error
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Generic
 
 from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.extras import pip_install
 from kinetics_sounds.plugins import ignore_working_folder
 
 from ...process_pool import MAX_ATTEMPTS, forget_main
@@ -280,9 +281,7 @@ def _submitit() -> Any:  # noqa: ANN401 - a module
     try:
         import submitit  # late: few have it
     except ImportError as error:
-        raise SettingsError(
-            "--executor slurm: submitit is not installed; pip install 'kinetics-sounds[slurm]'"
-        ) from error
+        raise SettingsError(f"--executor slurm: submitit is not installed; {pip_install('slurm')}") from error
     return submitit
 
 

@@ -114,7 +114,8 @@ class Listing {
   }
 
   orders() {
-    const options = [make("option", { value: "", text: "playable here first" }), make("option", { value: "key", text: "key" })];
+    const first = this.clips.media.size ? "embedded first" : "as in the data";
+    const options = [make("option", { value: "", text: first }), make("option", { value: "key", text: "key" })];
     for (const column of this.table.columns.values()) {
       if (column.kind !== "number") continue;
       options.push(make("option", { value: `${column.name} 1`, text: `${column.title}, lowest first` }));

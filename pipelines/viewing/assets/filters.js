@@ -192,15 +192,15 @@ class Bars {
   axis() {
     const { column, size } = this.dimension;
     const { low, step, below, above } = column.bins;
-    const ends = [low, low + size * step].map((value) => shortNumber(value, column.digits));
+    const [start, second, last, end] = [0, 1, size - 1, size].map((bin) => shortNumber(low + bin * step, column.digits));
     const missing = column.data.reduce((sum, value) => sum + (Number.isNaN(value) ? 1 : 0), 0);
     const unit = [column.unit, missing ? `${count(missing)} without` : ""].filter(Boolean).join(", ");
     return make(
       "p",
       { class: "axis" },
-      make("span", { text: (below ? "≤ " : "") + ends[0] }),
+      make("span", { text: below ? `below ${second}` : start }),
       make("span", { text: unit }),
-      make("span", { text: (above ? "≥ " : "") + ends[1] }),
+      make("span", { text: above ? `${last} and more` : end }),
     );
   }
 

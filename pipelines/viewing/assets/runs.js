@@ -2,6 +2,24 @@
 // Runs: curves, results beside those of untrained encoders, bad samples, neighbours and maps; several side by side.
 
 const COLOURS = ["--run-0", "--run-1", "--run-2", "--run-3", "--run-4", "--run-5"];
+const CURVES = {
+  loss: "what training minimises",
+  cgra: "AVCL's loss between channels of the two encoders",
+  selfcl: "AVCL's contrastive loss between clips",
+  dead_channels: "share of channels that are zero for the whole batch",
+  lr: "learning rate",
+  epoch: "passes over the training split",
+  decode_ms_p50: "decoding of a sample, median, milliseconds",
+  decode_ms_p95: "decoding of a sample, 95th percentile, milliseconds",
+  read_ms_p50: "reading of a sample, median, milliseconds",
+  read_ms_p95: "reading of a sample, 95th percentile, milliseconds",
+  queue_depth: "batches that wait, loaded, for the trainer",
+  bad_samples: "samples that could not be read, so far",
+  samples_per_second: "training speed",
+  data_wait_share: "share of the time that the trainer waits for data",
+  mfu: "model FLOPs utilization of the device",
+  grad_norm: "L2 norm of the gradients",
+}; // metrics of metrics.jsonl in words
 const NEAR = 6; // clips whose neighbours are shown before "more"
 
 /** @param {Array<Object>} runs @param {boolean} withClips whether the page has clips, to which keys lead @returns {Array<Element>} */
@@ -50,8 +68,8 @@ function curveFigure(name, runs) {
   });
   const box = make("div", { class: "plot", role: "img", "aria-label": `${name} by step; last ${lasts.join(", ")}` });
   const caption = make("figcaption", {}, make("b", { text: name.replaceAll("_", " ") }), make("span", { text: lasts.join(", ") }));
-  const notes = having.flatMap(({ run, curve }) => curveNotes(run, curve));
-  const figure = make("figure", {}, caption, box, ...notes.map((text) => make("small", { text })));
+  const notes = [...(Object.hasOwn(CURVES, name) ? [CURVES[name]] : []), ...having.flatMap(({ run, curve }) => curveNotes(run, curve))];
+  const figure = make("figure", {}, caption, ...notes.map((text) => make("small", { text })), box);
   const data = uPlot.join(having.map(({ curve }) => [curve.steps, curve.values]), having.map(() => [1]));
   new ResizeObserver(() => drawCurve(box, data, having)).observe(box);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => box.plot?.redraw(false));
@@ -96,27 +114,61 @@ function number(value) {
   return size < 1e-4 || size >= 1e12 ? value.toExponential(2) : String(Number(value.toPrecision(4)));
 }
 
-/** Scores of all runs, with their intervals, beside those of the untrained encoders and of guessing. */
-function resultsSection(runs) {
+/** Every metric of a result of its own clips and settings; the main one of each first. @returns {Array<Object>} */
+function kindsOf(runs) {
   const kinds = new Map();
   for (const run of runs)
-    for (const { probe, split, basis, clips, scores } of run.results)
-      for (const metric of Object.keys(scores)) {
+    for (const { probe, split, basis, clips, scores, main } of run.results)
+      for (const metric of new Set([main, ...Object.keys(scores)])) {
         const [, base, end] = /^(.*)_(low|high|chance)$/.exec(metric) || [];
-        if ((end === "low" || end === "high") && base in scores) continue;
-        if (end !== "chance") kinds.set(JSON.stringify([probe, split, basis, metric]), { probe, split, basis, clips, metric });
+        if (!metric || end === "chance" || ((end === "low" || end === "high") && base in scores)) continue;
+        kinds.set(JSON.stringify([probe, split, basis, metric]), { probe, split, basis, clips, metric, isMain: metric === main });
       }
-  const command = `ks-eval linear knn crossmodal --run ${runs[0].name}`;
-  if (!kinds.size) return section("results-title", "Results", make("p", { text: "None yet; make them with " }, make("code", { text: command })));
-  const rows = [...kinds.values()].map((kind) => [
-    `${kind.probe} ${kind.metric.replaceAll("_", " ")} (${[kind.split, ...(kind.clips === null ? [] : [`${count(kind.clips)} clips`])].join(", ")})`,
-    chanceOf(runs, kind),
-    ...runs.flatMap((run) => [true, false].map((untrained) => scoreOf(run, kind, untrained))),
-  ]);
-  const several = runs.length > 1;
-  const head = ["metric", "guessing", ...runs.flatMap((run) => ["untrained", "trained"].map((how) => (several ? `${run.name}, ${how}` : how)))];
+  return [...kinds.values()];
+}
+
+/** Tables of metrics, one for all that the same runs have. @returns {Array<Element>} */
+function scoresTables(label, runs, kinds, format) {
+  const groups = new Map();
+  for (const kind of kinds) {
+    const having = runs.map((run) => run.results.some((result) => isOf(result, kind)));
+    groups.set(String(having), [...(groups.get(String(having)) ?? []), kind]);
+  }
+  return [...groups.values()].map((group, n) => scoresTable(n ? `${label}, ${n + 1}` : label, runs, group, format));
+}
+
+/** A table of metrics: guessing, untrained and trained encoders; without the columns that nothing stands in. */
+function scoresTable(label, runs, kinds, format) {
+  const places = kinds.map(({ split, clips }) => ` (${[split, ...(clips === null ? [] : [`${count(clips)} clips`])].join(", ")})`);
+  const same = new Set(places).size === 1; // said once then, in the head
+  const ways = runs.flatMap((run) => [true, false].map((untrained) => ({ run, untrained })));
+  const columns = [
+    { title: "guessing", texts: kinds.map((kind) => chanceOf(runs, kind, format)) },
+    ...ways.map(({ run, untrained }) => ({
+      title: `${runs.length > 1 ? `${run.name}, ` : ""}${untrained ? "untrained" : "trained"}`,
+      texts: kinds.map((kind) => scoreOf(run, kind, untrained, format)),
+    })),
+  ].filter(({ texts }) => texts.some(Boolean));
+  const rows = kinds.map((kind, n) => [`${kind.probe} ${kind.metric.replaceAll("_", " ")}${same ? "" : places[n]}`, ...columns.map(({ texts }) => texts[n])]);
+  return scrolled(label, [same ? `metric${places[0]}` : "metric", ...columns.map(({ title }) => title)], rows);
+}
+
+/** The main score of each probe, for the top of the page. @returns {Array<Element>} */
+function mainScores(runs) {
+  const kinds = kindsOf(runs).filter((kind) => kind.isMain);
+  return scoresTables("main results", runs, kinds, { digits: (value) => value.toFixed(1), brief: true });
+}
+
+/** Scores of all runs, with their intervals, beside those of the untrained encoders and of guessing. */
+function resultsSection(runs) {
+  const without = runs.filter((run) => !run.results.length).map((run) => {
+    const command = make("code", { text: `ks-eval linear knn crossmodal --run ${run.name}` });
+    return make("p", { text: `${runs.length > 1 ? `${run.name}: none` : "None"} yet; make them with ` }, command);
+  });
+  const kinds = kindsOf(runs);
+  if (!kinds.length) return section("results-title", "Results", ...without);
   const told = make("p", { text: "Percent where a metric is a share; in brackets 95% intervals over the judged items. Scores in a row are of the same clips and settings. Untrained encoders are not at chance: a random network already sees motion energy and spectra." });
-  return section("results-title", "Results", told, scrolled("table of results", head, rows));
+  return section("results-title", "Results", told, ...without, ...scoresTables("table of results", runs, kinds, { digits: number }));
 }
 
 /** Whether a result is of the same probe, and of the same clips and settings. */
@@ -124,21 +176,21 @@ function isOf(result, kind) {
   return result.probe === kind.probe && result.split === kind.split && result.basis === kind.basis;
 }
 
-function scoreOf(run, kind, untrained) {
+function scoreOf(run, kind, untrained, { digits, brief }) {
   const found = run.results.find((each) => isOf(each, kind) && each.untrained === untrained && kind.metric in each.scores);
   if (!found) return "";
   const { scores, old_step: step } = found;
   const [low, high] = [scores[`${kind.metric}_low`], scores[`${kind.metric}_high`]];
-  const interval = low === undefined || high === undefined ? "" : ` (${number(low)} to ${number(high)})`;
-  return `${number(scores[kind.metric])}${interval}${step === null ? "" : `, at step ${count(step)}`}`;
+  const interval = brief || low === undefined || high === undefined ? "" : ` (${digits(low)} to ${digits(high)})`;
+  return `${digits(scores[kind.metric])}${interval}${step === null ? "" : `, at step ${count(step)}`}`;
 }
 
 /** What guessing reaches: `top1_chance` of `top1`, `r10_chance` of `video_to_audio_r10`. */
-function chanceOf(runs, kind) {
+function chanceOf(runs, kind, { digits }) {
   for (const run of runs)
     for (const result of run.results)
       for (const each of [kind.metric, kind.metric.split("_").at(-1)])
-        if (isOf(result, kind) && `${each}_chance` in result.scores) return number(result.scores[`${each}_chance`]);
+        if (isOf(result, kind) && `${each}_chance` in result.scores) return digits(result.scores[`${each}_chance`]);
   return "";
 }
 

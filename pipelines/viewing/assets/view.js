@@ -50,8 +50,11 @@ class ClipsView {
     if (!total) return [];
     const title = make("h2", { id: "findings-title", text: `Duplicates and leaks: ${count(total)}` });
     const items = shown.map((finding) => {
-      const links = finding.keys.map((key) => make("a", { href: `#key=${encodeURIComponent(key)}`, text: key }));
-      return make("li", {}, make("b", { text: finding.kind.replaceAll("_", " ") }), ` ${finding.what} `, ...links.flatMap((link) => [link, " "]));
+      const link = (key) => make("a", { href: `#key=${encodeURIComponent(key)}`, text: key });
+      const words = finding.what.split(" ");
+      const rest = finding.keys.filter((key) => !words.includes(key)); // whose names are not in the text
+      const told = [...words.map((word) => (finding.keys.includes(word) ? link(word) : word)), ...rest.map(link)];
+      return make("li", {}, make("b", { text: finding.kind.replaceAll("_", " ") }), ...told.flatMap((part) => [" ", part]));
     });
     const more = total > shown.length ? [make("p", { text: `and ${count(total - shown.length)} more: ks-publish check` })] : [];
     return [make("section", { "aria-labelledby": "findings-title" }, title, make("ul", { class: "findings" }, ...items), ...more)];
@@ -154,6 +157,7 @@ async function start() {
     view.follow();
   }
   if (told.runs.length) {
+    document.querySelector("h1").after(...mainScores(told.runs));
     main.append(...runSections(told.runs, told.count > 0));
     main.before(partsOf(main));
   }

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.extras import pip_install
 from kinetics_sounds.pipelines.executors import Cause, ray
 
 from .conftest import CAN_HIDE, ONE_RAY, Cluster, kill_tree, wait_for
@@ -196,4 +197,4 @@ def test_where_ray_is_not_installed_the_remedy_is(tmp_path: Path) -> None:
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
 
-    assert said == "SettingsError --executor ray: Ray is not installed; pip install 'kinetics-sounds[ray]'\n"
+    assert said == f"SettingsError --executor ray: Ray is not installed; {pip_install('ray')}\n"

@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from kinetics_sounds.clip import Status
+from kinetics_sounds.extras import pip_install
 from kinetics_sounds.pipelines import publish
 from kinetics_sounds.pipelines.publishing import check, contents, croissant, likeness, tables
 from kinetics_sounds.pipelines.publishing.check import Finding
@@ -318,7 +319,7 @@ class TestCroissant:
         self, whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setitem(sys.modules, "mlcroissant", None)
-        told = "the records of croissant.json: mlcroissant is not installed: pip install 'kinetics-sounds[publish]'"
+        told = f"the records of croissant.json: mlcroissant is not installed: {pip_install('publish')}"
 
         assert publish.main(["check", str(whole)]) == 0
         assert capsys.readouterr().out == f"not checked: {told}\n{whole}: no findings\n"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from kinetics_sounds import classes
 from kinetics_sounds.clip import Clip
+from kinetics_sounds.extras import pip_install
 from kinetics_sounds.pipelines.publishing import check, contents, markdown, tables
 from kinetics_sounds.pipelines.publishing.origin import KINETICS, OWN, YOUTUBE, origin_of
 
@@ -170,7 +171,7 @@ def test_the_card_of_own_videos_is_rebuilt_from_their_folder(origin: str, tmp_pa
     card = (of(origin, tmp_path) / "README.md").read_text()
 
     own = " --source local:DIR    # DIR has the videos"
-    assert f"\nks-build --clips FOLDER{own if origin == 'own' else ''}\n" in card
+    assert f"\n{pip_install(comment=True)}\nks-build --clips FOLDER{own if origin == 'own' else ''}\n" in card
 
 
 @pytest.mark.parametrize(("origin", "youtube"), [("kinetics", True), ("own", False)])

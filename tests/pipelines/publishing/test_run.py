@@ -11,6 +11,7 @@ import yaml
 from safetensors.numpy import save_file
 
 from kinetics_sounds.command import command
+from kinetics_sounds.extras import pip_install
 from kinetics_sounds.pipelines.publishing import run
 
 from ...canaries import WORD, told
@@ -157,6 +158,7 @@ def test_the_card_says_what_it_learnt_from_and_reaches_beside_untrained(trained:
     for digest in ("f", "5", "c"):
         assert f"`{digest * 64}`" in card
     assert 'train.load("hf://USER/NAME")' in card
+    assert f"```sh\n{pip_install('hub,train', comment=True)}\n```" in card
 
 
 def test_chance_is_that_of_the_name_without_what_it_begins_with(trained: Path, tmp_path: Path) -> None:

@@ -277,6 +277,7 @@ def test_a_set_whose_clips_are_elsewhere_is_shown_as_a_table(browser: Browser, t
     expect(opened.page.get_by_role("button", name="table", exact=True)).to_have_attribute("aria-pressed", "true")
     rows = opened.page.get_by_role("region", name="table of clips").get_by_role("row")
     assert rows.nth(2).get_by_role("cell").all_inner_texts()[:4] == ["k_1", "ok", "clapping", "train"]
+    expect(opened.page.get_by_label("order").locator("option").first).to_have_text("as in the data")
     assert opened.said == opened.alarms == []
     opened.page.context.close()
 
@@ -302,8 +303,11 @@ def test_runs_stand_side_by_side(browser: Browser, page_of_runs: Path, scheme: s
     expect(page.get_by_role("img", name=re.compile(r"^loss by step; last .*: 3.998, .*two: 3.961$"))).to_be_visible()
     until(page, lambda: page.locator(".plot canvas").count() == 2)
     table = page.get_by_role("region", name="table of results").inner_text()
-    assert "61.25 (58 to 64)\t" in table
-    assert re.search(r"top1 \(test, 5 clips\)\t25\t31.5 \(58 to 64\)\t61.25 \(58 to 64\)\t31.5\t61.25", table)
+    assert table.startswith("metric (test, 5 clips)\tguessing\t")
+    assert "linear top1\t25\t31.5 (58 to 64)\t61.25 (58 to 64)\t31.5\t61.25" in table
+    top = page.get_by_role("banner").get_by_role("region", name="main results").inner_text()
+    assert top.splitlines()[-1].split("\t") == ["linear top1", "25.0", "31.5", "61.3", "31.5", "61.3"]
+    expect(page.get_by_role("figure").filter(has_text="loss")).to_contain_text("what training minimises")
     expect(page.get_by_role("img", name=f"Grad-CAM of {KEYS[0]}")).to_have_js_property("naturalWidth", 60)
     expect(page.get_by_text("ks-eval cam --run")).to_have_count(1)
     expect(page.get_by_text("· its own")).to_have_count(2)

@@ -9,7 +9,7 @@ import pytest
 
 from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip
-from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.errors import PublishError, SettingsError
 from kinetics_sounds.pipelines.viewing import sets
 from kinetics_sounds.shards import index, layout, reader
 from kinetics_sounds.shards.index import SkippedClip
@@ -68,6 +68,16 @@ def test_a_published_folder_says_the_same_as_its_build(tmp_path: Path) -> None:
         (r.key, r.label, r.split, r.status, r.bytes) for r in build.rows
     }
     assert {row.file for row in published.rows} == {""}
+
+
+def test_a_published_folder_that_lacks_a_split_is_refused(tmp_path: Path) -> None:
+    folder = builds.published(tmp_path, builds.outcomes(20))
+    (folder / "splits/train.csv").unlink()
+
+    with pytest.raises(
+        PublishError, match=r"out: has the splits .*, but by its fingerprints\.json .*get the folder again"
+    ):
+        sets.read(folder)
 
 
 def test_a_list_without_outcomes_is_a_set_of_listed_clips(tmp_path: Path) -> None:

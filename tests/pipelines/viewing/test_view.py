@@ -168,6 +168,40 @@ def test_a_set_at_the_root_of_a_host_gets_a_page_with_a_name_too(
     assert [path.name for path in tmp_path.glob("*.html")] == ["view.html"]
 
 
+def told(page: Path) -> str:
+    """The last line below a page's title: which clips can be played."""
+    return page.read_text().partition("<noscript>")[0].rpartition("<p>")[2].partition("</p>")[0]
+
+
+def test_a_page_says_which_clips_can_be_played(page_of_build: Path, tmp_path: Path) -> None:
+    assert told(page_of_build) == (
+        "Embedded, small, with mel-spectrograms: 3 clips, a sample drawn with seed 0. "
+        "Played from their files, found relative to this page, without a mel-spectrogram: 4 clips."
+    )
+    folder = page_of_build.parent
+    assert view.main([str(folder), f"--out={tmp_path / 'all.html'}"]) == 0
+    assert told(tmp_path / "all.html") == "Embedded, small, with mel-spectrograms: all clips with a file."
+    published = builds.published(tmp_path, builds.outcomes(5))
+    assert view.main([str(published)]) == 0
+    assert told(tmp_path / "out.html") == "Their files are not here, so no clip can be played."
+    assert view.main([str(make(tmp_path / "shards", (1,))), "--embed=0"]) == 0
+    assert told(tmp_path / "shards.html") == "Only in the shards: 1 clip; --embed embeds more."
+
+
+def test_the_page_of_a_relative_path_is_named_relatively(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path / "sets/k3", (1,))
+    monkeypatch.chdir(tmp_path)
+
+    assert view.main(["sets/k3", "--embed=0"]) == 0
+    monkeypatch.chdir(tmp_path / "sets/k3")
+    assert view.main([".", "--embed=0"]) == 0
+
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("view: ")]
+    assert said == ["view: sets/k3.html", f"view: {tmp_path}/sets/k3.html"]
+
+
 def test_several_paths_make_one_table_that_says_which_is_which(tmp_path: Path) -> None:
     for name, count in (("a", 3), ("b", 5)):
         builds.write(tmp_path / name, builds.outcomes(count))

@@ -23,6 +23,7 @@ from kinetics_sounds import files, stream
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE
 from kinetics_sounds.errors import RunError, SettingsError
+from kinetics_sounds.extras import pip_install
 from kinetics_sounds.media.decode import encode_jpeg
 from kinetics_sounds.settings import Parsed
 
@@ -41,7 +42,7 @@ Score = Callable[[Tensor, Tensor], Tensor]
 GAP = 4
 """Pixels between two images of a picture."""
 SIDE = 112
-"""Minimum side of an image in a picture; smaller ones are enlarged by whole factors."""
+"""Height of the frames in pixels below which a picture is enlarged by a whole factor."""
 SCORES = False
 """Whether the protocol reports scores."""
 
@@ -215,7 +216,7 @@ def grad_cam(score: Score, layer: nn.Module, inputs: tuple[Tensor, Tensor]) -> T
     try:
         from captum.attr import LayerGradCam
     except ImportError as error:
-        raise SettingsError("ks-eval cam needs captum: pip install 'kinetics-sounds[eval]'") from error
+        raise SettingsError(f"ks-eval cam needs captum: {pip_install('eval')}") from error
     maps: Tensor = LayerGradCam(score, layer).attribute(inputs, relu_attributions=True)
     return maps[:, 0].detach()
 
@@ -261,13 +262,15 @@ def overlaid(image_HWC: np.ndarray, map_HW: np.ndarray) -> np.ndarray:
 
 
 def _tiled(rows: list[list[np.ndarray]]) -> np.ndarray:
-    """Arrange images in a grid on white; enlarge small ones."""
-    larger = max(1, SIDE // rows[0][0].shape[0])
-    rows = [[image.repeat(larger, 0).repeat(larger, 1) for image in row] for row in rows]
-    high = max(image.shape[0] for row in rows for image in row)
-    tiles = [[np.pad(each, _margin(high, each.shape[0]), constant_values=255) for each in row] for row in rows]
+    """Arrange images in a grid on white, all as high as the highest; enlarge small ones."""
+    high = max(1, SIDE // rows[0][0].shape[0]) * max(image.shape[0] for row in rows for image in row)
+    gap = ((0, GAP), (0, GAP), (0, 0))
+    tiles = [[np.pad(_of_height(image, high), gap, constant_values=255) for image in row] for row in rows]
     return np.concatenate([np.concatenate(row, axis=1) for row in tiles], axis=0)
 
 
-def _margin(high: int, own: int) -> tuple[tuple[int, int], ...]:
-    return (0, high - own + GAP), (0, GAP), (0, 0)
+def _of_height(image_HWC: np.ndarray, high: int) -> np.ndarray:
+    """The image scaled to a height by its nearest pixels."""
+    own, width = image_HWC.shape[:2]
+    scaled: np.ndarray = image_HWC[np.arange(high) * own // high][:, np.arange(width * high // own) * own // high]
+    return scaled

@@ -154,9 +154,9 @@ class TestPicture:
         """Black frames under a map of 0 stay black; where the map is 1 they have half of the brightest colour."""
         map_THW = torch.zeros(2, 120, 120)
         map_THW[1, :, 60:] = 1
-        shown = {"video": torch.zeros(1, 2, 120, 120, 3, dtype=torch.uint8), "audio": torch.zeros(100, 120)}
+        shown = {"video": torch.zeros(1, 2, 120, 120, 3, dtype=torch.uint8), "audio": torch.zeros(120, 120)}
 
-        found = cam.picture(cam.Explained(0.0, map_THW, torch.zeros(100, 120)), shown, frames=2)
+        found = cam.picture(cam.Explained(0.0, map_THW, torch.zeros(120, 120)), shown, frames=2)
 
         assert found.shape == (2 * 124, 3 * 124, 3)
         assert found.dtype == np.uint8
@@ -180,12 +180,20 @@ class TestPicture:
         assert plain[:-10].max() == 0
         assert (2 * over - plain)[lights].min() > 180  # the bright colour of the map
 
-    def test_small_images_are_blown_up_by_whole_factors(self) -> None:
+    def test_small_images_are_enlarged_by_a_whole_factor(self) -> None:
         shown = {"video": torch.full((1, 1, 30, 30, 3), 9, dtype=torch.uint8), "audio": torch.zeros(30, 30)}
 
         found = cam.picture(cam.Explained(0.0, torch.zeros(1, 30, 30), torch.zeros(30, 30)), shown, frames=4)
 
         assert found.shape == (2 * 94, 2 * 94, 3)
+
+    def test_low_frames_and_mel_are_drawn_equally_high_without_a_hole(self) -> None:
+        shown = {"video": torch.full((1, 1, 60, 90, 3), 9, dtype=torch.uint8), "audio": torch.zeros(150, 50)}
+
+        found = cam.picture(cam.Explained(0.0, torch.zeros(1, 60, 90), torch.zeros(150, 50)), shown, frames=1)
+
+        assert found.shape == (2 * 154, 229 + 54, 3)
+        assert (found[:150, :225] == 9).all()
 
     @pytest.mark.parametrize(
         ("total", "wanted", "found"), [(6, 2, [0, 3]), (6, 4, [0, 1, 3, 4]), (2, 8, [0, 1]), (0, 3, [])]
@@ -220,7 +228,7 @@ class TestCommand:
         assert told["score"] == "the cosine of video and audio"
         assert sorted(path.name for path in tmp_path.glob("*.jpg")) == sorted(clip["file"] for clip in told["clips"])
         (picture_HWC,) = decode_jpegs([(tmp_path / told["clips"][0]["file"]).read_bytes()])
-        assert picture_HWC.shape == (2 * 172, 2 * 100 + 172, 3)  # frames of 32 thrice as large, a mel of 56
+        assert picture_HWC.shape == (2 * 172, 3 * 172, 3)  # a mel of 56 thrice as large, and frames of 32 as high as it
 
     def test_score_is_the_cosine_of_the_clips_features(
         self, draw: Callable[..., dict[str, Any]], finished: Path, shards: Path

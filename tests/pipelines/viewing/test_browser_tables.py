@@ -1,0 +1,121 @@
+"""Tables, findings and axes of a page in a real browser: in order, whole, and each said once."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from kinetics_sounds.clip import Clip
+from kinetics_sounds.pipelines import view
+
+from ..publishing import builds
+from . import test_runs
+from .test_browser import start, until
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_run_without_results_has_no_columns_and_the_command_that_makes_them(browser: Browser, tmp_path: Path) -> None:
+    folders = [test_runs.run(tmp_path / name) for name in ("one", "two")]
+    shutil.rmtree(folders[1] / "eval")
+    argv = [f"--run={folder}" for folder in folders]
+    assert view.main([*argv, f"--out={tmp_path / 'runs.html'}"]) == 0
+
+    opened = start(browser, tmp_path / "runs.html")
+
+    table = opened.page.get_by_role("region", name="table of results")
+    heads = table.get_by_role("columnheader").all_inner_texts()
+    assert heads == ["metric (test, 5 clips)", f"{folders[0]}, untrained", f"{folders[0]}, trained"]
+    results = opened.page.get_by_role("region", name="Results", exact=True)
+    expect(results.locator("code")).to_have_text(f"ks-eval linear knn crossmodal --run {folders[1]}")
+    opened.page.context.close()
+
+
+def test_results_of_other_clips_are_a_table_of_their_own_without_empty_cells(browser: Browser, tmp_path: Path) -> None:
+    folders = [test_runs.run(tmp_path / name) for name in ("one", "two")]
+    shutil.rmtree(folders[1] / "eval")
+    test_runs.result(folders[1] / "eval/linear", False, 9, "g", top1=25.0)
+    assert view.main([*(f"--run={folder}" for folder in folders), f"--out={tmp_path / 'runs.html'}"]) == 0
+
+    opened = start(browser, tmp_path / "runs.html")
+
+    for label in ("main results", "table of results"):
+        for place, digits in ((label, "31.5"), (f"{label}, 2", "25")):
+            cells = opened.page.get_by_role("region", name=place, exact=True).locator("td").all_inner_texts()
+            assert cells[:2] == ["linear top1", digits if label.startswith("table") else f"{float(digits):.1f}"]
+            assert "" not in cells
+    opened.page.context.close()
+
+
+def test_linear_comes_before_crossmodal_and_the_main_metric_first(browser: Browser, tmp_path: Path) -> None:
+    folder = test_runs.run(tmp_path / "one")
+    (folder / "eval/crossmodal").mkdir()
+    scores = {"video_to_audio_r1": 1.0, "video_to_audio_r10": 10.0, "r10_chance": 5.0}
+    told = {"probe": "crossmodal", "checkpoint": "step-00000009", "on_split": "test", "samples": 5, "scores": scores}
+    (folder / "eval/crossmodal/results.json").write_text(json.dumps(told))
+    assert view.main([str(folder)]) == 0
+
+    opened = start(browser, folder / "view.html")
+
+    def names(table: str) -> list[str]:
+        return opened.page.get_by_role("region", name=table).locator("tbody td:first-child").all_inner_texts()
+
+    both = ["linear top1", "crossmodal video to audio r10"]
+    assert names("main results") == both
+    assert names("table of results") == [*both, "crossmodal video to audio r1"]
+    opened.page.context.close()
+
+
+def test_a_table_that_is_cut_off_has_a_shadow_where_there_is_more(browser: Browser, page_of_build: Path) -> None:
+    opened = start(browser, page_of_build)
+    opened.page.get_by_role("button", name="table", exact=True).click()
+    table = opened.page.get_by_role("region", name="table of clips")
+    box = table.bounding_box()
+    assert box
+
+    def edge() -> bytes:
+        """The end of the head, where no text is before it is scrolled."""
+        clip: Any = {"x": box["x"] + box["width"] - 6, "y": box["y"] + 3, "width": 3, "height": 3}
+        return opened.page.screenshot(clip=clip)
+
+    before = edge()
+    table.evaluate("table => { table.scrollLeft = table.scrollWidth; }")
+    until(opened.page, lambda: edge() != before)
+    opened.page.context.close()
+
+
+def test_keys_of_a_finding_are_links_where_its_text_names_them_and_said_once(browser: Browser, tmp_path: Path) -> None:
+    twice = [builds.outcome(builds.clip(n, split="train"), sha256="ab" * 32) for n in (0, 1)]
+    leaks = [
+        builds.outcome(Clip("same", n, n + 10, builds.LABELS[0], split)) for n, split in ((3, "train"), (40, "test"))
+    ]
+    builds.write(tmp_path, [*twice, *leaks])
+    assert view.main([str(tmp_path), "--embed=0"]) == 0
+
+    opened = start(browser, tmp_path / "view.html")
+
+    items = opened.page.get_by_role("region", name="Duplicates and leaks").get_by_role("listitem")
+    keys = [each.clip.key for each in (*twice, *leaks)]
+    assert items.all_inner_texts() == [
+        f"video leak the video is in test and train {keys[3]} {keys[2]}",
+        f"same content the same bytes under several keys: {keys[0]} (train), {keys[1]} (train)",
+    ]
+    assert items.nth(1).get_by_role("link").all_inner_texts() == keys[:2]
+    opened.page.context.close()
+
+
+def test_the_ends_of_an_axis_are_called_as_its_bars(browser: Browser, tmp_path: Path) -> None:
+    levels = [-70.0, *(float(n) for n in range(-32, -20) for _ in range(40)), -3.0]
+    builds.write(tmp_path, [builds.outcome(builds.clip(n), audio_rms_db=level) for n, level in enumerate(levels)])
+    assert view.main([str(tmp_path), "--embed=0"]) == 0
+
+    opened = start(browser, tmp_path / "view.html")
+
+    names = list(opened.counts("loudness, RMS"))
+    ends = opened.bars("loudness, RMS").locator(".axis span").all_inner_texts()
+    assert (ends[0], ends[2]) == (names[0].removesuffix(" dB"), names[-1].replace(" dB", ""))
+    assert ends[0].startswith("below -")
+    opened.page.context.close()
