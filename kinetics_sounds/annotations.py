@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.parse
+from collections import Counter
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,8 @@ class Annotations:
 
     clips: tuple[tuple[Clip, int], ...]
     """Each requested clip with the number of the line that its row ends on."""
-    labels: frozenset[str]
-    """All labels of the list, requested or not."""
+    labels: Counter[str]
+    """Number of rows by label, requested or not."""
 
 
 def read(
@@ -72,13 +73,13 @@ def read(
         )
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     found: list[tuple[Clip, int]] = []
-    seen: set[str] = set()
+    seen = Counter[str]()
     try:
         _check_header(path, rows.fieldnames or [])
         for row in rows:
             label = (row["label"] or "").strip()
             label = spelt.get(normal(label), label)
-            seen.add(label)
+            seen[label] += 1
             if labels is not None and normal(label) not in spelt:
                 continue
             if youtube_ids is not None and (row["youtube_id"] or "").strip() not in youtube_ids:
@@ -97,7 +98,7 @@ def read(
                 found.append((_clip(row, sys.intern(label), split, where), rows.line_num))
     except csv.Error as error:
         raise AnnotationError(f"{path}:{rows.line_num}: is not a CSV: {error}; look for an unclosed quote") from error
-    return Annotations(tuple(found), frozenset(seen))
+    return Annotations(tuple(found), seen)
 
 
 def _check_header(path: Path, header: Iterable[str]) -> None:

@@ -4,14 +4,13 @@ import contextlib
 import json
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from kinetics_sounds import annotations, classes, files, lists, manifest, sources
+from kinetics_sounds import classes, files, lists, manifest, sources
 from kinetics_sounds.address import Address
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip, Status
@@ -25,7 +24,7 @@ from kinetics_sounds.settings import choices, parse
 from kinetics_sounds.sources import OnDisk, Source, TarSource
 
 from . import executors
-from .fetching import list_report, status, verdicts
+from .fetching import inputs, list_report, status, verdicts
 from .fetching.archive_driver import ask_archive
 from .fetching.build_settings import RETRIABLE, BuildSettings, check, check_groups
 from .fetching.build_state import BuildState, check_bytes, drop_changed, load_state, pending, sources_of, whole_videos
@@ -34,9 +33,9 @@ from .fetching.coverage import judged_otherwise
 from .fetching.driver import Run, RunStats, StopReason, ask
 from .fetching.forecast import forecast, forecast_text
 from .fetching.list_classes import class_list_of, files_of, name_of
-from .fetching.list_plan import Asked, ListPlan, plan_lists
+from .fetching.list_plan import ListPlan
 from .fetching.list_report import Became
-from .fetching.plan import plan, shared_videos
+from .fetching.plan import shared_videos
 from .fetching.replaced import check_classes, check_clips, check_sources, left_out_lines
 from .fetching.summary import Account, next_step, summary
 from .fetching.throttle import RetryPolicy
@@ -68,6 +67,8 @@ class Job:
     out: Path
     lists: ListPlan | None = None
     """Plan of the published lists, if the clips come from lists."""
+    rows: Mapping[str, int] = field(default_factory=dict)
+    """Rows of the annotations, if the clips come from these, as in the report."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Clips of the existing manifest that are not requested now, as in the report."""
 
@@ -110,7 +111,7 @@ def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
         both = manifest.write(job.out / "manifest.parquet", job.classes, counted, several_labels=several)
         report = account.report(job.classes, stats, seconds=time.monotonic() - began, both=both)
         report["judged_otherwise"] = judged_otherwise(ledger, known, job.clips, settings.min_coverage)
-        report["left_out"] = job.left_out
+        report |= {"left_out": job.left_out} | ({"annotations": job.rows} if job.rows else {})
         if job.lists:
             report["lists"] = list_report.report(job.lists, became, built=both["selection"])
         _write(report, job.out)
@@ -171,9 +172,9 @@ def _prepare(settings: BuildSettings, groups: Mapping[str, Any]) -> Job:
     asked = {spec: sources.load(spec, _own(groups, spec)) for spec in chosen}
     check_sources(asked, out)
     check_groups(groups, {settings.executor, *(_name(spec) for spec in asked)})
-    planned, clips = None, tuple[Clip, ...]()
+    planned, clips, rows = None, tuple[Clip, ...](), dict[str, int]()
     if clip_lists or not class_list:
-        planned = _plan_lists(clip_lists, class_list, splits, settings, out, log)
+        planned = inputs.from_lists(clip_lists, class_list, splits, settings, out, log)
         clips = planned.clips
         if not class_list:
             class_list = replace(planned.classes, name=out.name, note=f"the labels of the lists {out.name}, sorted.")
@@ -181,16 +182,12 @@ def _prepare(settings: BuildSettings, groups: Mapping[str, Any]) -> Job:
             _print_classes(replace(class_list, note=f"the labels of {files_read}, sorted"), log)
             check_classes(class_list, out)
     else:
-        places = settings.annotations or _official(splits)
-        with _annotations_folder(settings, out) as folder:
-            paths = [annotations.fetch(place.real, folder) for place in places]
-            clips = plan(class_list, paths, splits=splits, limit=settings.limit, per_class=settings.per_class)
-        print(f"annotations: {', '.join(map(str, places))}: {plural(len(clips), 'clip')}", file=log)
+        clips, rows = inputs.from_annotations(class_list, splits, settings, out, log)
     left_out = check_clips(clips, out, listed=planned is not None)
     told = [*sources.naming_examples(asked, clips), *left_out_lines(left_out, out)]
     as_before = f" (as in the build in {out})" if before else ""
     print(f"sources: {', '.join(map(source_name, asked))}{as_before}", *told, sep="\n", file=log)
-    own: dict[str, Any] = {"groups": groups, "again": again, "left_out": left_out}
+    own: dict[str, Any] = {"groups": groups, "again": again, "left_out": left_out, "rows": rows}
     return Job(classes=class_list, clips=clips, sources=asked, out=out, lists=planned, **own)
 
 
@@ -278,50 +275,6 @@ def _start(
     )
 
 
-def _official(splits: Iterable[str]) -> tuple[Address, ...]:
-    return tuple(Address(annotations.OFFICIAL.format(split=split)) for split in splits)
-
-
-@contextlib.contextmanager
-def _annotations_folder(settings: BuildSettings, out: Path) -> Iterator[Path]:
-    """Folder for downloaded lists; temporary if nothing is to be written."""
-    if not settings.dry_run:
-        yield out / "annotations"
-        return
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
-
-
-def _plan_lists(
-    clip_lists: Sequence[ClipList],
-    class_list: ClassList | None,
-    splits: Sequence[str],
-    settings: BuildSettings,
-    out: Path,
-    log: TextIO,
-) -> ListPlan:
-    """Plan the clips of the lists, and print what was read."""
-    how: dict[str, Any] = {name: getattr(settings, name) for name in ("limit", "per_class", "min_coverage")}
-    asked = Asked(splits=splits, split=settings.clips_split, **how)
-    for each in clip_lists:
-        told = (
-            f"; split {each.split} for rows without one, from the file name" if each.split and not asked.split else ""
-        )
-        print(f"list: {each.path} ({each.format}{told})", file=log)
-    with _annotations_folder(settings, out) as folder:
-
-        def annotation_lists() -> list[Path]:
-            places = settings.annotations or _official(SPLITS)
-            print(f"annotations: {', '.join(map(str, places))}", file=log)
-            return [annotations.fetch(place.real, folder) for place in places]
-
-        planned = plan_lists(
-            clip_lists, class_list, asked, annotation_lists=annotation_lists, always=bool(settings.annotations)
-        )
-    print(list_report.text(list_report.report(planned, None)), file=log)
-    return planned
-
-
 def _forecast(job: Job, settings: BuildSettings) -> dict[str, Any]:
     """What remains to be requested; writes nothing."""
     known, read = BuildState(), dict[Address, dict[str, PartEntry]]()
@@ -333,7 +286,7 @@ def _forecast(job: Job, settings: BuildSettings) -> dict[str, Any]:
             read = {spec: ledger.parts(spec) for spec in job.sources}
     how: dict[str, Any] = {"again": job.again, "workers": settings.workers, "min_coverage": settings.min_coverage}
     expected = forecast(job.sources, job.clips, known, read, out=job.out, **how)
-    return expected | ({"lists": list_report.report(job.lists, None)} if job.lists else {})
+    return expected | ({"lists": list_report.report(job.lists, None)} if job.lists else {"annotations": job.rows})
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -94,7 +95,7 @@ def test_only_wanted_labels_and_splits_are_kept_but_every_label_is_known(tmp_pat
     found = annotations.read(path, labels={"bowling"}, splits=("val", "test"))
 
     assert [clip for clip, _ in found.clips] == [BOWLING]
-    assert found.labels == {"zumba", "bowling"}
+    assert set(found.labels) == {"zumba", "bowling"}
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=15).map(str.strip)
@@ -208,11 +209,11 @@ def test_a_label_in_another_form_of_unicode_is_the_same_label_spelt_as_asked_for
     found = annotations.read(path, labels=[asked])
 
     assert [(clip.youtube_id, clip.label) for clip, _ in found.clips] == [("abc", asked), ("abd", asked)]
-    assert found.labels == {asked}
+    assert set(found.labels) == {asked}
 
 
 def test_an_empty_list_with_a_header_has_no_clips(tmp_path: Path) -> None:
-    assert annotations.read(write(tmp_path), labels={"bowling"}) == annotations.Annotations((), frozenset())
+    assert annotations.read(write(tmp_path), labels={"bowling"}) == annotations.Annotations((), Counter())
 
 
 BAD_ROWS = {

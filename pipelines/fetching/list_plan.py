@@ -45,6 +45,8 @@ class RowCounts:
     """By kind, the first `MOST_NAMED` rows without a clip or contradicted by the annotations."""
     unnamed: Counter[str] = field(default_factory=Counter)
     """By kind, the number of further rows."""
+    other_labels: Counter[str] = field(default_factory=Counter)
+    """Rows of other classes by their first label."""
 
     def put(self, split: str, kind: str, text: str = "") -> None:
         """Count a row, and list it if there is a text."""
@@ -237,10 +239,14 @@ class _Rows:
             raise _LeftOut("unusable", entry.trouble)
         labels = self.labels.labels(entry, indexed, path)
         if labels and not self.labels.holds(labels[0]):
-            raise _LeftOut("other_classes")
+            raise self._of_other_classes(labels)
         if entry.status not in (None, "ok"):
             raise _LeftOut("never_published")
         return labels
+
+    def _of_other_classes(self, labels: tuple[str, ...]) -> _LeftOut:
+        self.tally.other_labels[sys.intern(labels[0])] += 1
+        return _LeftOut("other_classes")
 
     def _clip(self, entry: Entry, labels: tuple[str, ...], split: str) -> tuple[Clip, Clip | None]:
         """Clip of a row, and the annotated one; raises _LeftOut."""
@@ -251,7 +257,7 @@ class _Rows:
                 raise _LeftOut("not_in_annotations", "is not in the annotations, and the list has no label for it")
             labels = (self.labels.spelt(known.label),)
             if not self.labels.holds(labels[0]):
-                raise _LeftOut("other_classes")
+                raise self._of_other_classes(labels)
         split = entry.split or split or (known.split if known else "")
         if not split:
             raise _LeftOut(

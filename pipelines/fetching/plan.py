@@ -2,7 +2,8 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from kinetics_sounds import annotations, plugins
@@ -12,6 +13,15 @@ from kinetics_sounds.errors import AnnotationError, ClassListError
 from kinetics_sounds.quantities import first
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The requested clips of annotations."""
+
+    clips: tuple[Clip, ...]
+    rows: Counter[str]
+    """Number of rows by label, requested or not."""
+
+
 def plan(
     classes: ClassList,
     lists: Iterable[Path],
@@ -19,7 +29,7 @@ def plan(
     splits: Sequence[str],
     limit: int | None = None,
     per_class: int | None = None,
-) -> tuple[Clip, ...]:
+) -> Plan:
     """All annotated clips of the classes and splits, without duplicates, in manifest order: split, label, key.
 
     `per_class` limits the clips per class and split, `limit` those per split. The selection depends on the keys alone, so a
@@ -27,10 +37,10 @@ def plan(
     contradictory rows and if nothing is left.
     """
     found: dict[str, tuple[Clip, Path, int]] = {}
-    seen: set[str] = set()
+    seen = Counter[str]()
     for path in lists:
         listed = annotations.read(path, labels=frozenset(classes.labels), splits=splits)
-        seen |= listed.labels
+        seen.update(listed.labels)
         for clip, line in listed.clips:
             other, there, its = found.setdefault(clip.key, (clip, path, line))
             if other != clip:
@@ -43,7 +53,8 @@ def plan(
         raise AnnotationError(
             f"the annotations have no clip of {classes.name} in {', '.join(splits)}; see --splits and --annotations"
         )
-    return select(classes, (clip for clip, _, _ in found.values()), limit=limit, per_class=per_class)
+    clips = select(classes, (clip for clip, _, _ in found.values()), limit=limit, per_class=per_class)
+    return Plan(clips=clips, rows=seen)
 
 
 def select(
@@ -62,7 +73,7 @@ def shared_videos(clips: Iterable[Clip]) -> frozenset[str]:
     return frozenset(youtube_id for youtube_id, count in counts.items() if count > 1)
 
 
-def _check_labels(classes: ClassList, seen: set[str]) -> None:
+def _check_labels(classes: ClassList, seen: Collection[str]) -> None:
     unknown = [label for label in classes.labels if label not in seen]
     if unknown:
         lacking = first(f"{label!r}{plugins.nearest(label, seen)}" for label in unknown)

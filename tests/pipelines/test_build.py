@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kinetics_sounds import ledger, manifest, sources
+from kinetics_sounds import annotations, ledger, manifest, sources
 from kinetics_sounds.clip import Clip, Outcome, Status
 from kinetics_sounds.errors import ManifestError
 from kinetics_sounds.ledger import Ledger
@@ -414,7 +414,7 @@ def test_an_argument_that_is_no_path_stays_what_it_is_for_driver_and_workers(
         ("local:~/videos", "local:/home/me/videos"),
         ("cvdf", "cvdf"),
         ("cvdf:parts", "cvdf:HERE/parts"),
-        ("cvdf:HTTPS://host.example/k400", "cvdf:HTTPS://host.example/k400"),
+        ("cvdf:HTTPS://host.example/k400", "cvdf:https://host.example/k400"),
         ("youtube", "youtube"),
         ("youtube:http://host/{youtube_id}", "youtube:http://host/{youtube_id}"),
     ],
@@ -450,7 +450,7 @@ def test_a_token_in_the_address_of_a_list_is_not_told(
     folder: "Folder", tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lists = own_list(tmp_path, "hum,whole,1,3,val")
-    monkeypatch.setattr(build.annotations, "fetch", lambda *_: tmp_path / "own.csv")
+    monkeypatch.setattr(annotations, "fetch", lambda *_: tmp_path / "own.csv")
     lists[lists.index("--annotations") + 1] = "https://host.example/own.csv?sig=hunter22"
 
     assert build.main([*lists, "--source", f"local:{folder.videos}", "--out", str(tmp_path / "out"), "--dry_run"]) == 0

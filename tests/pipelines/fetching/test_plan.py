@@ -20,7 +20,7 @@ def lists(folder: Path, *texts: str) -> list[Path]:
 def test_clips_come_by_split_then_label_in_the_lists_order_then_key(tmp_path: Path) -> None:
     paths = lists(tmp_path, "a,z,0,10,val\na,y,0,10,train\nb,x,0,10,train\nb,w,0,10,train\n")
 
-    keys = [clip.youtube_id for clip in plan(CLASSES, paths, splits=("train", "val"))]
+    keys = [clip.youtube_id for clip in plan(CLASSES, paths, splits=("train", "val")).clips]
 
     assert keys == ["w", "x", "y", "z"]
 
@@ -28,7 +28,7 @@ def test_clips_come_by_split_then_label_in_the_lists_order_then_key(tmp_path: Pa
 def test_a_clip_that_two_lists_tell_alike_counts_once(tmp_path: Path) -> None:
     paths = lists(tmp_path, "a,x,0,10,val\nb,y,0,10,val\n", "a,x,0,10,validate\n")
 
-    assert len(plan(CLASSES, paths, splits=("val",))) == 2
+    assert len(plan(CLASSES, paths, splits=("val",)).clips) == 2
 
 
 @pytest.mark.parametrize("other", ["b,x,0,10,val", "a,x,0,10,train"])
@@ -69,9 +69,9 @@ def test_a_larger_limit_keeps_what_a_smaller_one_had(tmp_path: Path) -> None:
     rows = "".join(f"{label},{label}{number},0,10,train\n" for label in "ab" for number in range(20))
     paths = lists(tmp_path, rows)
 
-    few = set(plan(CLASSES, paths, splits=("train",), limit=5))
-    more = set(plan(CLASSES, paths, splits=("train",), limit=9))
-    each = plan(CLASSES, paths, splits=("train",), per_class=3)
+    few = set(plan(CLASSES, paths, splits=("train",), limit=5).clips)
+    more = set(plan(CLASSES, paths, splits=("train",), limit=9).clips)
+    each = plan(CLASSES, paths, splits=("train",), per_class=3).clips
 
     assert len(few) == 5
     assert few < more

@@ -1,0 +1,72 @@
+"""Rows whose label is not in the class list: how many there are, and which labels look like a slip."""
+
+import difflib
+from collections import Counter
+from collections.abc import Collection, Mapping
+
+from kinetics_sounds.quantities import first, plural
+
+NAMED = 5
+"""Number of labels that are named."""
+SIMILAR = 0.85
+"""Least similarity (difflib) of a label to one of the class list that it may stand for."""
+MOST_LETTERS = 100
+"""Maximum length of a label in a message."""
+
+
+def told(rows: Mapping[str, int], classes: Collection[str]) -> str:
+    """How many rows have such labels: `1 row has a label that is not in the class list: 'cat' (1)`; empty without rows.
+
+    `rows`: the number of rows of each label.
+    """
+    if not rows:
+        return ""
+    count, names = sum(rows.values()), named(rows, classes)
+    verb = "has a label that is" if count == 1 else "have labels that are"
+    return f"{plural(count, 'row')} {verb} not in the class list{names and f': {names}'}"
+
+
+def named(rows: Mapping[str, int], classes: Collection[str]) -> str:
+    """The most frequent of such labels, with their rows; empty where they are many, as those of Kinetics are beside K32."""
+    if not _few(rows, classes):
+        return ""
+    return first((f"{_short(label)} ({count})" for label, count in Counter(rows).most_common()), NAMED)
+
+
+def warning(rows: Mapping[str, int], classes: Collection[str]) -> str:
+    """Which of such labels are like one of the class list; empty if none is."""
+    found = (f"{_short(label)} (like {_short(like)})" for label, like in alike(rows, classes).items())
+    named = first(found, NAMED)
+    return named and f"rows left out, whose labels may be meant to be in the class list: {named}"
+
+
+def alike(labels: Collection[str], classes: Collection[str]) -> dict[str, str]:
+    """The class that each label is like: another case, `_` or `-` for blanks, a plural, or if the labels are few, a typo."""
+    plain = {_plain(each): each for each in classes}
+    found = {}
+    for label in labels:
+        near = difflib.get_close_matches(_plain(label), plain, n=1, cutoff=SIMILAR) if _few(labels, classes) else []
+        if like := plain.get(_plain(label)) or (
+            plain[near[0]] if near and _digits(label) == _digits(near[0]) else None
+        ):
+            found[label] = like
+    return found
+
+
+def _few(labels: Collection[str], classes: Collection[str]) -> bool:
+    """Whether labels are not the many other ones of a larger data set."""
+    return len(labels) <= max(NAMED, len(classes))
+
+
+def _plain(label: str) -> str:
+    words = label.casefold().replace("_", " ").replace("-", " ").split()
+    return " ".join(word.removesuffix("s") for word in words)
+
+
+def _digits(label: str) -> str:
+    """`take 10` is another label than `take 11`."""
+    return "".join(filter(str.isdecimal, label))
+
+
+def _short(label: str) -> str:
+    return repr(label if len(label) <= MOST_LETTERS else f"{label[:MOST_LETTERS]}…")
