@@ -45,6 +45,8 @@ class Entry:
     split: str | None = None
     status: str | None = None
     """Status of the clip as published."""
+    duration_seconds: float | None = None
+    """Length of the published clip's picture."""
     trouble: str = ""
     """Why the row does not name a clip; empty if it does."""
 

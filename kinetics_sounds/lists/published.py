@@ -41,12 +41,21 @@ def _entry(number: int, cells: Mapping[str, str]) -> Entry:
         labels=_labels(cells),
         split=split_named(cells["split"]),
         status=cells["status"],
+        duration_seconds=_real(cells.get("duration_seconds", "")),
     )
     if made.time_start is None or made.time_end is None or not made.labels or made.split is None:
         raise ValueError("lacks a time, a label or a split")
     if cells["key"] != f"{made.youtube_id}_{made.time_start:06d}_{made.time_end:06d}":
         raise ValueError(f"key {cells['key']!r} is not that of its video id and times")
     return made
+
+
+def _real(text: str) -> float | None:
+    """A cell as a number; None for anything else."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _labels(cells: Mapping[str, str]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +18,12 @@ from kinetics_sounds.sources import Named, Source
 
 from .trim import SPAN_ALONE
 
+_TAKEN = "was taken for its span"
+_LOST = {
+    _TAKEN: "whose file an earlier run took for the span itself, to be made from a whole video now",
+    "is missing": "had vanished, to be made again",
+}
+"""What is said of clips of earlier runs that are made again, by what is wrong with them."""
 MOST_NAMED = 20
 """Maximum number of changed clips listed one by one; the ledger has all."""
 
@@ -71,7 +77,8 @@ def load_state(
     known = BuildState()
     asked = {clip.key for clip in clips}
     placed: dict[str, int] = {}
-    doubted, judged_again = set[str](), set[str]()
+    doubted: set[str] = set()
+    lost: dict[str, str] = {}
     for entry in ledger.latest():
         if entry.key not in asked:
             continue
@@ -80,14 +87,13 @@ def load_state(
         elif entry.status is Status.NOT_TRIED:
             doubted.add(entry.key)
         if entry.media is not None:
-            alone = entry.source in whole and SPAN_ALONE in entry.detail
-            judged_again.update([entry.key] if alone else [])
-            if (
-                not alone and entry.number > placed.get(entry.key, 0) and not _difference(entry, out)
-            ):  # a later one replaced the file
+            found = _TAKEN if entry.source in whole and SPAN_ALONE in entry.detail else _difference(entry, out)
+            if not found and entry.number > placed.get(entry.key, 0):  # a later one replaced the file
                 placed[entry.key] = entry.number
                 known.ok[entry.key] = entry.source
-            elif _was_made(entry, out):
+                continue
+            lost[entry.key] = _LOST.get(found, "had changed, to be made again")
+            if _was_made(entry, out):
                 known.made[entry.key] = os.path.realpath(out / entry.media.path)
         elif not entry.status.is_named(again):
             known.terminal[entry.source].add(entry.key)
@@ -100,9 +106,8 @@ def load_state(
     ):  # made, and found to be no good by a run that was killed
         if entry.key in doubted and entry.media and entry.key not in known.ok and _was_made(entry, out):
             known.made[entry.key] = os.path.realpath(out / entry.media.path)
-    if judged_again:
-        said = "whose file an earlier run took for the span itself, from a whole video now"
-        progress.log.warning("%s: %s, %s", out, plural(len(judged_again), "clip"), said)
+    for said, count in Counter(said for key, said in lost.items() if key not in known.ok).items():
+        progress.log.warning("%s: %s %s", out, plural(count, "clip"), said)
     return known
 
 

@@ -5,7 +5,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from kinetics_sounds import annotations
 from kinetics_sounds.address import Address
@@ -46,7 +46,8 @@ def from_lists(
     log: TextIO,
 ) -> ListPlan:
     """Plan the clips of the lists."""
-    asked = Asked(splits=splits, split=settings.clips_split, limit=settings.limit, per_class=settings.per_class)
+    how: dict[str, Any] = {name: getattr(settings, name) for name in ("limit", "per_class", "min_coverage")}
+    asked = Asked(splits=splits, split=settings.clips_split, **how)
     for each in clip_lists:
         told = (
             f"; split {each.split} for rows without one, from the file name" if each.split and not asked.split else ""

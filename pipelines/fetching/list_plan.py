@@ -78,6 +78,8 @@ class ListPlan:
     """Selection fingerprint of all listed clips, before --limit and --per_class."""
     stated: str
     """The same as stated by the published folder; empty if there is none, or if only a part is requested."""
+    short: Mapping[str, float] = field(default_factory=dict)
+    """Published clips that cover less of their span than --min_coverage: how much, by key."""
 
     @property
     def unbuilt(self) -> int:
@@ -99,6 +101,7 @@ class Asked:
     """Split of rows without one; `annotations`: look it up; empty: as in the file name, else look it up."""
     limit: int | None = None
     per_class: int | None = None
+    min_coverage: float = 0.0
 
 
 class _LeftOut(Exception):  # noqa: N818 - a row that is left out is no error
@@ -145,6 +148,7 @@ def plan_lists(
         annotated=annotated is not None,
         selection=fingerprints.selection((clip.key, clip.label, clip.split) for clip, _, _ in rows.found.values()),
         stated="" if rows.tally.left_out else stated_selection(clip_lists),
+        short={clip.key: rows.short[clip.key] for clip in clips if clip.key in rows.short},
     )
 
 
@@ -200,6 +204,7 @@ class _Rows:
         self.labels, self.annotated, self.asked = labels, annotated, asked
         self.found: dict[str, tuple[Clip, ClipList, int]] = {}
         self.seen: set[str] = set()  # labels, also of clips of splits that are not asked for
+        self.short: dict[str, float] = {}
         self.tally = RowCounts()
         self.indices = IndexCheck()
         self._spans: dict[
@@ -224,6 +229,9 @@ class _Rows:
                 if entry.label_index is not None:
                     self.indices.put(clip_list.path, entry.label_index, clip, known, where)
             self._put(clip, clip_list, entry.line)
+            share = 1.0 if entry.duration_seconds is None else entry.duration_seconds / clip.seconds
+            if share < self.asked.min_coverage:
+                self.short[clip.key] = share
 
     def _labels(self, entry: Entry, indexed: Sequence[str], path: Path) -> tuple[str, ...]:
         """Labels of a row, its class first; none if it has none. Raises _LeftOut."""

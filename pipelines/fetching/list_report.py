@@ -1,11 +1,12 @@
 """Report on the rows of published lists, as JSON and as text."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kinetics_sounds.clip import SPLITS, Kind, Outcome
+from kinetics_sounds.clip import SPLITS, Kind, Outcome, Status
 from kinetics_sounds.quantities import plural
 
 from .list_plan import BAD, UNKNOWN, ListPlan
@@ -70,6 +71,8 @@ def report(plan: ListPlan, became: Became | None, *, built: str = "") -> dict[st
         "unnamed": dict(plan.tally.unnamed),
         "selection": plan.selection,
     }
+    if plan.short:
+        document["shorter_than_min_coverage"] = {"clips": len(plan.short), "least": round(min(plan.short.values()), 3)}
     if plan.stated:
         document["selection_stated"] = plan.stated
     if became is not None:
@@ -107,6 +110,8 @@ def text(document: Mapping[str, Any]) -> str:
         lines.append(f"{said}: {totals[kind]}")
         if "selection_built" not in document:  # else they were told before the build
             lines += _first(document["named"].get(kind, ()), document["unnamed"].get(kind, 0))
+    if "shorter_than_min_coverage" in document and ("selection_built" not in document or document["lacking"]):
+        lines.append(_short(document))
     if document["beyond_limit"]:
         lines.append(f"clips left out by --limit or --per_class: {document['beyond_limit']}")
     if empty := document["classes_without_clips"]:
@@ -121,6 +126,18 @@ def text(document: Mapping[str, Any]) -> str:
     elif "selection_built" in document:
         lines.append(_selection(document))
     return "\n".join(lines)
+
+
+def _short(document: Mapping[str, Any]) -> str:
+    """Why published clips may be, or are, too short for this build, and what to add to its command."""
+    count, least = document["shorter_than_min_coverage"].values()
+    option = f"--min_coverage {math.floor(10 * least) / 10:g}"
+    if "selection_built" in document:  # else nothing has been rejected yet
+        option += f" --retry retry,stop,{Status.TOO_SHORT}"
+    return (
+        f"published clips that cover less of their span than --min_coverage: {count} (the least {least:g}); to build them too, "
+        f"add {option}"
+    )
 
 
 def _first(rows: Sequence[str], unnamed: int) -> list[str]:

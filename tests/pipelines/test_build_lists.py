@@ -230,6 +230,30 @@ def test_a_published_folder_gives_the_same_selection_and_bytes(
     assert "clips beside the published ones: 3 same, 0 different" in shown
 
 
+def test_a_list_of_clips_that_are_shorter_than_the_build_wants_names_the_option(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two of four seconds, accepted by its publisher: told before the build begins, and after it with what to retry."""
+    shutil.copy(videos / "bbbbbbbbbbb_000000_000002.mp4", tmp_path / "eeeeeeeeeee_000000_000004.mp4")
+    shutil.copy(videos / "aaaaaaaaaaa_000007_000009.mp4", tmp_path)
+    lines = write(tmp_path / "mine.csv", [ROWS[0], "archery,eeeeeeeeeee,0,4,train"])
+    assert call("--clips", lines, "--min_coverage", "0.4", out=tmp_path / "first", source=tmp_path) == 0
+    capsys.readouterr()
+    words, place = ["--clips", tmp_path / "first/manifest.csv"], {"out": tmp_path / "out", "source": tmp_path}
+
+    assert call(*words, **place) == 1
+
+    line = (
+        "published clips that cover less of their span than --min_coverage: 1 (the least 0.5); to build them too, add "
+    )
+    before, after = capsys.readouterr().out.split("1 of 2 annotated clips ok")
+    assert f"{line}--min_coverage 0.5\n" in before
+    assert f"{line}--min_coverage 0.5 --retry retry,stop,too_short\n" in after
+    assert report(tmp_path / "out")["lists"]["shorter_than_min_coverage"] == {"clips": 1, "least": 0.5}
+    assert call(*words, "--min_coverage", "0.5", "--retry", "retry,stop,too_short", **place) == 0
+    assert "published clips that cover less" not in capsys.readouterr().out
+
+
 def test_a_rerun_gives_the_same_manifest_byte_for_byte(published: Path, videos: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     for out in (first, second, second):

@@ -211,7 +211,7 @@ def test_clips_taken_for_the_span_are_judged_again_once_the_folder_is_said_to_ho
     assert there.build("--local.trimmed", "no") == 1
 
     assert there.statuses() == {"a": "too_short", "b": "too_short", "c": "ok"}
-    told = "2 clips, whose file an earlier run took for the span itself, from a whole video now"
+    told = "2 clips whose file an earlier run took for the span itself, to be made from a whole video now"
     assert [record.getMessage() for record in caplog.records].count(f"{there.out}: {told}") == 1
     caplog.clear()
     assert there.build("--local.trimmed", "no") == 1
@@ -540,6 +540,29 @@ def test_rot_that_a_killed_check_has_found_is_not_taken_for_a_copy_by_a_later_ru
     assert there.build(sources=(spec,)) == 0
 
     assert made.read_bytes() == whole
+
+
+def test_clips_that_vanished_are_told_of_and_made_again(
+    there: Place, long: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    there.annotate("b", "c", "d")
+    for name in "abcd":
+        lay(there, f"{name}.mp4", long)
+    assert there.build() == 0
+    assert not caplog.records
+    for name in "ab":
+        (there.out / f"clips/humming/{key(name)}.mp4").unlink()
+    (there.out / f"clips/humming/{key('c')}.mp4").write_bytes(b"")
+
+    assert there.build() == 0
+
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{there.out}: 2 clips had vanished, to be made again",
+        f"{there.out}: 1 clip had changed, to be made again",
+    ]
+    caplog.clear()
+    assert there.build() == 0
+    assert not caplog.records
 
 
 def test_clips_of_another_build_below_the_source_s_folder_are_no_originals(
