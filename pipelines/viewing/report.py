@@ -13,7 +13,7 @@ from kinetics_sounds.clip import SPLITS
 from kinetics_sounds.media.preview import Preview
 from kinetics_sounds.quantities import plural
 
-from . import columns, media, page, pictures, sets
+from . import columns, media, page, pictures, selections, sets
 from .columns import Packed
 from .runs import Run
 from .sets import OK, Row, Set
@@ -44,6 +44,8 @@ class Written:
     embedded: int
     failed: tuple[str, ...]
     """Clips that could not be embedded, each with the reason."""
+    notes: tuple[str, ...]
+    """Scores that are not of the shown clips."""
 
 
 def write(
@@ -61,6 +63,9 @@ def write(
     rows = [(its, row) for its in found for row in its.rows]
     chosen = media.choose(found, embed, seed=seed)
     embedded, failed = [], []
+    notes = [
+        f"{run.name}: {line}" if len(ran) > 1 else line for run in ran for line in selections.differing(found, run)
+    ]
     files.remove_parts(out.parent, glob.escape(out.name))
     with files.atomic_writer(out) as file:  # opened first: where it cannot be written, no clip is encoded
         for number, row, result in media.embed(chosen, timeout_seconds=timeout_seconds):
@@ -74,10 +79,11 @@ def write(
             "sets": [_set(its) for its in found],
             "findings": _findings(found),
             "runs": [_run(run) for run in ran],
+            "notes": notes,
         }
         told = [*lines, *(_about(its) for its in found), *_about_media(rows, {each["row"] for each in embedded}, seed)]
         file.write(page.html_of(title=title, lines=told, document=document, media=embedded))
-    return Written(rows=len(rows), embedded=len(embedded), failed=tuple(failed))
+    return Written(rows=len(rows), embedded=len(embedded), failed=tuple(failed), notes=tuple(notes))
 
 
 def _embedded(number: int, made: Preview) -> Mapping[str, Any]:
@@ -208,6 +214,8 @@ def _run(run: Run) -> Mapping[str, Any]:
 
 
 def tell(written: Written) -> None:
-    """Log the clips that could not be embedded."""
+    """Log the clips that could not be embedded, and scores that are not of the shown clips."""
+    for each in written.notes:
+        progress.log.warning("%s", each)
     for each in written.failed:
         progress.log.warning("not embedded: %s", each)

@@ -64,6 +64,18 @@ class Result:
     """Step of the checkpoint, if the run has a later one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """The clips that scores are of: a whole split of a shard set."""
+
+    shards: str
+    """Path or URL of the shard set as given to ks-eval."""
+    split: str
+    selection: str
+    """`fingerprints.selection` of the split."""
+    clips: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Map:
     """A Grad-CAM picture of one clip."""
@@ -86,6 +98,8 @@ class Run:
     """Contents of run.json: recipe, classes, split, steps, versions."""
     curves: Mapping[str, Curve]
     results: Sequence[Result]
+    evaluated: Sequence[Evaluated]
+    """What the results with scores are of, where they tell it."""
     bad: Sequence[Mapping[str, str]]
     """Samples that could not be read: key and reason."""
     bad_count: int
@@ -134,6 +148,7 @@ def read(run: Path) -> Run:
         facts=_facts(_json(run / FACTS)),
         curves={} if is_published(run) else _curves(list(_lines(run / METRICS))),
         results=found,
+        evaluated=_evaluated(told.values()),
         bad=[{name: str(line.get(name, "")) for name in ("key", "reason")} for line in bad[:MOST_BAD]],
         bad_count=len(bad),
         maps=[_map(folder, clip, run) for folder, clip in pictures[:MOST_MAPS]],
@@ -221,6 +236,16 @@ def _result(told: Mapping[str, Any], *, newest: int) -> Result | None:
         scores=kept,
         main=main if main in kept else next(iter(kept), ""),
     )
+
+
+def _evaluated(results: Iterable[Mapping[str, Any]]) -> list[Evaluated]:
+    found: dict[Evaluated, None] = {}
+    for told in results:
+        shards, split, selection = (str(told.get(name) or "") for name in ("shards", "on_split", "selection"))
+        clips = told.get("samples")
+        if isinstance(told.get("scores"), dict) and isinstance(clips, int) and shards and selection:
+            found[Evaluated(shards, split, selection, clips)] = None
+    return list(found)
 
 
 def _neighbours(path: Path) -> list[Mapping[str, Any]]:

@@ -23,6 +23,8 @@ FLAGS = ("silent", "still", "dubbed", "rotated", "decode errors", "duplicate", "
 """Possible flags of a clip; the last two are findings of `ks-publish check`."""
 _FLAG_OF = {"video_leak": "leak", "same_content": "duplicate", "alike": "leak"}
 OK = Status.OK.value
+SHARDS = "shard set"
+"""Kind of a shard set."""
 LISTED = "listed"
 """Outcome of a clip that is only known by name."""
 
@@ -215,7 +217,7 @@ def _of_shards(place: Path | Address) -> Set:
     ]
     folder = place if isinstance(place, Path) else None
     rows = (row for row, _ in found)
-    return _set(place, "shard set", folder, (dataset.classes, dataset.note), rows, published)
+    return _set(place, SHARDS, folder, (dataset.classes, dataset.note), rows, published)
 
 
 def _of_split(place: Path | Address, dataset: Dataset, name: str) -> Iterator[tuple[Row, str]]:

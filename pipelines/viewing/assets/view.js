@@ -157,7 +157,7 @@ async function start() {
     view.follow();
   }
   if (told.runs.length) {
-    document.querySelector("h1").after(...mainScores(told.runs));
+    document.querySelector("h1").after(...mainScores(told.runs), ...told.notes.map((text) => make("p", { text })));
     main.append(...runSections(told.runs, told.count > 0));
     main.before(partsOf(main));
   }
