@@ -28,9 +28,9 @@ def readable_folder(argument: str, *, spec: str) -> Path:
     return folder
 
 
-def is_build(place: Path | str) -> bool:
-    """Whether a folder is the output of ks-build."""
-    return Path(place, "ledger.sqlite").is_file() and Path(place, "clips").is_dir()
+def is_of_build(place: str) -> bool:
+    """Whether a folder has the clips that ks-build made: `clips` beside a ledger."""
+    return os.path.basename(place) == "clips" and Path(place).with_name("ledger.sqlite").is_file()  # noqa: PTH119
 
 
 def walk(folder: Path, *, skip: Callable[[str], bool] | None = None) -> Iterator[tuple[str, list[str]]]:

@@ -27,7 +27,7 @@ from . import executors
 from .fetching import inputs, list_report, status, verdicts
 from .fetching.archive_driver import ask_archive
 from .fetching.build_settings import RETRIABLE, BuildSettings, check, check_groups
-from .fetching.build_state import BuildState, check_bytes, drop_changed, load_state, pending, sources_of, whole_videos
+from .fetching.build_state import BuildState, check_bytes, default_source, drop_changed, load_state, pending
 from .fetching.comparison import How, compare
 from .fetching.coverage import judged_otherwise
 from .fetching.driver import Run, RunStats, StopReason, ask
@@ -98,7 +98,7 @@ def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
         files.clear(job.out, "manifest.parquet", "manifest.csv", "report.json", verdicts.FILE)
         files.clear(job.out / "annotations", "????????-*")
         ledger.record_run(len(job.clips), min_coverage=settings.min_coverage)
-        known = load_state(ledger, job.clips, job.again, job.out, whole=whole_videos(job.sources))
+        known = load_state(ledger, job.clips, job.again, job.out)
         checked = not settings.check_bytes or check_bytes(ledger, known, job.clips, job.out, stop.__bool__)
         try:
             blocked = _ask_all(job, settings, ledger, known, stats, stop)
@@ -167,8 +167,7 @@ def _prepare(settings: BuildSettings, groups: Mapping[str, Any]) -> Job:
         _print_classes(class_list, log)
         check_classes(class_list, out)
     print(f"out: {out}", file=log)
-    before = () if settings.source else sources_of(out)
-    chosen = map(sources.absolute, settings.source or before or (Address("youtube"),))
+    chosen = map(sources.absolute, settings.source or (default_source(out),))
     asked = {spec: sources.load(spec, _own(groups, spec)) for spec in chosen}
     check_sources(asked, out)
     check_groups(groups, {settings.executor, *(_name(spec) for spec in asked)})
@@ -185,8 +184,7 @@ def _prepare(settings: BuildSettings, groups: Mapping[str, Any]) -> Job:
         clips, rows = inputs.from_annotations(class_list, splits, settings, out, log)
     left_out = check_clips(clips, out, listed=planned is not None)
     told = [*sources.naming_examples(asked, clips), *left_out_lines(left_out, out)]
-    as_before = f" (as in the build in {out})" if before else ""
-    print(f"sources: {', '.join(map(source_name, asked))}{as_before}", *told, sep="\n", file=log)
+    print(f"sources: {', '.join(map(source_name, asked))}", *told, sep="\n", file=log)
     own: dict[str, Any] = {"groups": groups, "again": again, "left_out": left_out, "rows": rows}
     return Job(classes=class_list, clips=clips, sources=asked, out=out, lists=planned, **own)
 
@@ -280,7 +278,7 @@ def _forecast(job: Job, settings: BuildSettings) -> dict[str, Any]:
     known, read = BuildState(), dict[Address, dict[str, PartEntry]]()
     if (job.out / "ledger.sqlite").is_file():
         with Ledger(job.out / "ledger.sqlite", only_read=True) as ledger:
-            known = load_state(ledger, job.clips, job.again, job.out, whole=whole_videos(job.sources))
+            known = load_state(ledger, job.clips, job.again, job.out)
             if settings.check_bytes:
                 list(drop_changed(ledger, known, job.out, lambda: False))
             read = {spec: ledger.parts(spec) for spec in job.sources}

@@ -46,8 +46,8 @@ def pretrain(argv: Sequence[str]) -> int:
     if not parsed.configs:
         recipe = recipes.recipe_for(reader.read_dataset(run_folder.find_shards(parsed.settings)).classes)
         told += f"recipe: {recipe} (the recommended one; see --list)\n"
-        if recipe != recipes.SMALL and devices.pick_device(parsed.settings.device).type == "cpu":
-            told += f"device: cpu, on which this recipe takes days; a small one: --config {recipes.SMALL}\n"
+        if recipe != recipes.SMALL and devices.is_cpu(parsed.settings.device):
+            told += f"device: cpu, on which all of this recipe takes days; a small one: --config {recipes.SMALL}\n"
         parsed = read_settings(["--config", recipe, *argv])
     as_json = parsed.settings.json
     if launch.is_main():

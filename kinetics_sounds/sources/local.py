@@ -17,7 +17,7 @@ from .. import clip_names, files
 from ..clip import SPLITS, SUFFIXES, Clip, FetchResult, Status
 from ..clip_names import ClipNames, Trimmed
 from ..errors import SourceError
-from ..folders import absolute_folder, is_build, readable_folder, walk
+from ..folders import absolute_folder, is_of_build, readable_folder, walk
 from ..progress import log
 
 NAMED = 3
@@ -79,7 +79,7 @@ class Source:
         found: dict[str, list[str]] = {}
         first: list[str] = []
         count = 0
-        for folder, names in walk(self.folder, skip=self._is_other_build):
+        for folder, names in walk(self.folder, skip=self._is_of_other_build):
             count += len(names)
             paths = [os.path.join(folder, name) for name in names]  # noqa: PTH118 - half a million of them: no objects
             first = heapq.nsmallest(NAMED, [*first, *paths])
@@ -90,12 +90,13 @@ class Source:
             several.sort(key=_rank)
         return _Seen(found, count, [self._origin(path) for path in first])
 
-    def _is_other_build(self, place: str) -> bool:
-        """Whether a folder is a build, but not the one that asks; it is named then. That one may hold files of the user."""
-        if not is_build(place) or (self.out is not None and self.out.is_dir() and self.out.samefile(place)):
+    def _is_of_other_build(self, place: str) -> bool:
+        """Whether a folder has the clips of a build that is not the one that asks, which may hold files of the user."""
+        build = Path(place).parent
+        if not is_of_build(place) or (self.out is not None and self.out.is_dir() and self.out.samefile(build)):
             return False
-        told = "is the output of a build, so its clips are not taken for originals; to use them, add"
-        log.warning("%s: %s --source local:%s/clips", place, told, place)
+        told = "has the clips of a build, which are not taken for originals; to use them, add --source"
+        log.warning("%r: %s %r", place, told, f"local:{place}")  # quoted: a name may hold line ends and escapes
         return True
 
     def candidates(self, clip: Clip) -> Sequence[str]:

@@ -59,7 +59,7 @@ class BuildSettings:
     source: tuple[Address, ...] = field(default=(), metadata={"repeat": True})
     """Source of the clips; repeatable, tried in the order given: local:DIR, archives:PLACE (tar files: a folder, a file, or
     an http(s)://, hf://, s3:// or gs:// URL), cvdf, cvdf:URL, cvdf:DIR (a folder with the mirror's tar files), youtube.
-    Default: those of the build in --out, else youtube."""
+    Default: youtube; it must be given for a folder that was built from another."""
     out: Path | None = None
     """Output folder. Default: data/NAME, named after the class list or the --clips list."""
     limit: int | None = None

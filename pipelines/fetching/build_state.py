@@ -3,27 +3,19 @@
 import errno
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kinetics_sounds import files, plugins, progress, sources
+from kinetics_sounds import files, progress
 from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip, Status
 from kinetics_sounds.errors import SettingsError, StoppedError
 from kinetics_sounds.ledger import Entry, Ledger, name_of
 from kinetics_sounds.quantities import plural
-from kinetics_sounds.redact import HIDDEN
-from kinetics_sounds.sources import Named, Source
+from kinetics_sounds.sources import Source
 
-from .trim import SPAN_ALONE
-
-_TAKEN = "was taken for its span"
-_LOST = {
-    _TAKEN: "whose file an earlier run took for the span itself, to be made from a whole video now",
-    "is missing": "had vanished, to be made again",
-}
-"""What is said of clips of earlier runs that are made again, by what is wrong with them."""
+DEFAULT_SOURCE = Address("youtube")
 MOST_NAMED = 20
 """Maximum number of changed clips listed one by one; the ledger has all."""
 
@@ -46,34 +38,23 @@ class BuildState:
     """Keys whose clip's path is occupied by a file of the user."""
 
 
-def sources_of(out: Path) -> tuple[Address, ...]:
-    """Sources that the build in a folder has asked, in order; none if it has no build.
+def default_source(out: Path) -> Address:
+    """The source of a command without `--source`; raises SettingsError if the build in the folder has asked others.
 
-    Raises SettingsError for one that its name does not give in full, or that is a data set of ks-shard.
+    Their options are not recorded, so a resumed build would judge clips otherwise.
     """
-    if not (out / "ledger.sqlite").is_file():
-        return ()
-    with Ledger(out / "ledger.sqlite", only_read=True) as ledger:
-        names = ledger.sources()
-    for name in names:
-        if HIDDEN in name or name.partition(":")[0] not in plugins.names(sources.__name__):
-            raise SettingsError(f"--source: {out} was built from {name}; give --source")
-    return tuple(map(Address, names))
+    if (out / "ledger.sqlite").is_file():
+        with Ledger(out / "ledger.sqlite", only_read=True) as ledger:
+            others = [name for name in ledger.sources() if name != str(DEFAULT_SOURCE)]
+        if others:
+            raise SettingsError(
+                f"--source: {out} was built from {', '.join(others)}; give --source and its options as before"
+            )
+    return DEFAULT_SOURCE
 
 
-def whole_videos(asked: Mapping[Address, object]) -> frozenset[str]:
-    """Sources whose files without times in their names are whole videos, as the user says (`--local.trimmed no`)."""
-    named = ((spec, source.naming.whole) for spec, source in asked.items() if isinstance(source, Named))
-    return frozenset(name_of(spec) for spec, trimmed in named if trimmed is False)
-
-
-def load_state(
-    ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out: Path, *, whole: Collection[str] = ()
-) -> BuildState:
-    """State left by earlier runs: existing clips are kept, and recorded statuses hold unless they are retried.
-
-    `whole`: sources of whole videos; clips for whose span an earlier run took a file of these are judged again.
-    """
+def load_state(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out: Path) -> BuildState:
+    """State left by earlier runs: existing clips are kept, and recorded statuses hold unless they are retried."""
     known = BuildState()
     asked = {clip.key for clip in clips}
     placed: dict[str, int] = {}
@@ -87,12 +68,12 @@ def load_state(
         elif entry.status is Status.NOT_TRIED:
             doubted.add(entry.key)
         if entry.media is not None:
-            found = _TAKEN if entry.source in whole and SPAN_ALONE in entry.detail else _difference(entry, out)
+            found = _difference(entry, out)
             if not found and entry.number > placed.get(entry.key, 0):  # a later one replaced the file
                 placed[entry.key] = entry.number
                 known.ok[entry.key] = entry.source
                 continue
-            lost[entry.key] = _LOST.get(found, "had changed, to be made again")
+            lost[entry.key] = "vanished" if found == "is missing" else "changed"
             if _was_made(entry, out):
                 known.made[entry.key] = os.path.realpath(out / entry.media.path)
         elif not entry.status.is_named(again):
@@ -107,7 +88,7 @@ def load_state(
         if entry.key in doubted and entry.media and entry.key not in known.ok and _was_made(entry, out):
             known.made[entry.key] = os.path.realpath(out / entry.media.path)
     for said, count in Counter(said for key, said in lost.items() if key not in known.ok).items():
-        progress.log.warning("%s: %s %s", out, plural(count, "clip"), said)
+        progress.log.warning("%s: %s had %s, to be made again", out, plural(count, "clip"), said)
     return known
 
 

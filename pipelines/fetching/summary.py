@@ -204,9 +204,9 @@ def _span_alone(report: Mapping[str, Any], count: int) -> str:
     if count == 1:
         return (
             f"1 file ends before the end of its span ({such}), so it was taken for the span itself; if it is a whole video, the "
-            f"times are wrong: build again with {options}"
+            f"times are wrong: mend them, and build with {options} into another --out"
         )
     return (
         f"{count} files end before the end of their span ({such}), so each was taken for the span itself; if they are whole "
-        f"videos, the times are wrong: build again with {options}"
+        f"videos, the times are wrong: mend them, and build with {options} into another --out"
     )

@@ -99,35 +99,19 @@ def test_a_second_run_asks_only_for_what_may_have_changed(
     assert (out / "manifest.csv").read_bytes() == before
 
 
-def test_without_a_source_the_sources_of_the_build_are_asked(
+def test_a_source_that_is_no_default_must_be_given_again(
     folder: "Folder", built: tuple[Path, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Its options are not recorded; YouTube would be asked for own clips."""
     out, _ = built
     before = (out / "manifest.csv").read_bytes()
     argv = [word for word in arguments(folder, out) if word not in ("--source", f"local:{folder.videos}")]
 
-    assert build.main([*argv, "--dry_run"]) == 0
-    assert build.main(argv) == 1
-
-    told = f"\nsources: local:{folder.videos} (as in the build in {out})\n"
-    assert capsys.readouterr().out.count(told) == 2
+    for more in ([], ["--dry_run"]):
+        assert build.main([*argv, *more]) == 2
+        told = f"--source: {out} was built from local:{folder.videos}; give --source and its options as before\n"
+        assert told in capsys.readouterr().err
     assert (out / "manifest.csv").read_bytes() == before
-
-
-@pytest.mark.parametrize("source", ["kinetics:/data", "archives:https://host/a.tar?word"])
-def test_a_source_that_cannot_be_asked_again_must_be_given(
-    folder: "Folder", tmp_path: Path, capsys: pytest.CaptureFixture[str], source: str
-) -> None:
-    out = tmp_path / "out"
-    with Ledger(out / "ledger.sqlite") as made:
-        clip = Clip("whole", 1, 3, "humming", "train")
-        made.record([Outcome(clip=clip, status=Status.CORRUPT, detail="x", source=source, tool_versions="")])
-    argv = [word for word in arguments(folder, out) if word not in ("--source", f"local:{folder.videos}")]
-
-    assert build.main(argv) == 2
-
-    told = capsys.readouterr().err
-    assert f"--source: {out} was built from {ledger.name_of(source)}; give --source\n" in told
 
 
 def test_status_knows_how_many_clips_a_build_was_to_make(

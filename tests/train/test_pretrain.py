@@ -189,7 +189,7 @@ class TestDefaults:
 
         assert capsys.readouterr().out == (
             "recipe: avcl_k32_recommended (the recommended one; see --list)\n"
-            "device: cpu, on which this recipe takes days; a small one: --config avcl_tiny\n"
+            "device: cpu, on which all of this recipe takes days; a small one: --config avcl_tiny\n"
         )
 
     def test_recipe_shards_and_folder_are_chosen_and_told(

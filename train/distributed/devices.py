@@ -42,6 +42,11 @@ def peak_tflops(name: str, precision: str) -> float | None:
     return None
 
 
+def is_cpu(name: str) -> bool:
+    """Whether `--device` resolves to the CPU; opens no device, as a process that only starts ranks must not."""
+    return name == "cpu" or (name == "auto" and not torch.cuda.is_available())
+
+
 def pick_device(name: str) -> torch.device:
     """Resolve `--device`; raise SettingsError if the device is not available."""
     if name == "auto":

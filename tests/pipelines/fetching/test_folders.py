@@ -195,27 +195,8 @@ def test_a_file_of_an_id_s_name_that_can_only_be_the_span_is_taken_for_it_and_to
     assert json.loads((there.out / "report.json").read_text())["remarks"] == {SPAN_ALONE: 1}
     assert (
         "1 file ends before the end of its span (a: 2.0 s, span 3 to 5 s), so it was taken for the span itself; if it is a "
-        "whole video, the times are wrong: build again with --local.trimmed no\n"
+        "whole video, the times are wrong: mend them, and build with --local.trimmed no into another --out\n"
     ) in capsys.readouterr().out
-
-
-def test_clips_taken_for_the_span_are_judged_again_once_the_folder_is_said_to_hold_whole_videos(
-    there: Place, sound: bytes, long: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The clip of the whole video stays; of the two of two seconds none can be cut."""
-    there.annotate("b", "c")
-    for name, data in (("a", sound), ("b", sound), ("c", long)):
-        lay(there, f"{name}.mp4", data)
-    assert there.build() == 0
-
-    assert there.build("--local.trimmed", "no") == 1
-
-    assert there.statuses() == {"a": "too_short", "b": "too_short", "c": "ok"}
-    told = "2 clips whose file an earlier run took for the span itself, to be made from a whole video now"
-    assert [record.getMessage() for record in caplog.records].count(f"{there.out}: {told}") == 1
-    caplog.clear()
-    assert there.build("--local.trimmed", "no") == 1
-    assert told not in caplog.text
 
 
 def test_who_insists_that_it_is_the_whole_video_gets_what_it_holds(there: Place, sound: bytes) -> None:
@@ -578,11 +559,49 @@ def test_clips_of_another_build_below_the_source_s_folder_are_no_originals(
     assert there.build() == 1
 
     assert became(there)[0] == "not_in_source"
-    told = (
-        f"{other}: is the output of a build, so its clips are not taken for originals; to use them, add --source local:"
-    )
-    assert [record.getMessage() for record in caplog.records].count(f"{told}{other}/clips") == 1
+    told = "has the clips of a build, which are not taken for originals; to use them, add --source"
+    said = f"'{other}/clips': {told} 'local:{other}/clips'"
+    assert [record.getMessage() for record in caplog.records].count(said) == 1
     assert there.build(sources=(f"local:{other}/clips",)) == 0
+
+
+def test_originals_beside_the_clips_of_another_build_are_found(there: Place, long: bytes) -> None:
+    other = there.root / "videos/mine"
+    other.mkdir(parents=True)
+    assert build.main([*there.arguments(), "--out", str(other)]) == 1  # nothing there yet
+    (other / "clips").mkdir(exist_ok=True)
+    (other / "own").mkdir()
+    (other / "own/a.mp4").write_bytes(long)
+
+    assert there.build() == 0
+
+
+def test_an_own_file_in_a_build_below_another_build_is_left_alone(there: Place, long: bytes, sound: bytes) -> None:
+    lay(there, "a.mp4", long)
+    above = there.root / "videos/above"
+    assert build.main([*there.arguments(), "--out", str(above)]) == 0
+    below = above / "below"
+    own = below / f"clips/humming/{A}.mp4"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(sound)
+
+    assert build.main([*there.arguments(), "--out", str(below)]) == 0  # it is the clip, by its name
+
+    assert own.read_bytes() == sound
+    assert not own.is_symlink()
+
+
+def test_a_folder_s_name_writes_no_line_of_its_own(there: Place, long: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    lay(there, "a.mp4", long)
+    other = there.root / "videos/ev\x1b[31mil\nks-build: all clips ok"
+    other.mkdir(parents=True)
+    assert build.main([*there.arguments(), "--out", str(other)]) == 0
+    caplog.clear()
+
+    there.build()
+
+    (told,) = [text for record in caplog.records if "clips of a build" in (text := record.getMessage())]
+    assert told.isprintable()
 
 
 def test_the_folder_of_a_source_is_no_output_folder(
