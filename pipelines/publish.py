@@ -132,8 +132,8 @@ def publish(settings: PublishSettings) -> int:
         print(f"{path}: {told}", file=sys.stderr)
     usual = Path("published") / options.default_name(made.classes)
     if settings.out is None and chosen.out != usual and contents.is_published(usual) and not chosen.out.exists():
-        renamed = shlex.join(["--out", str(usual), "--name", chosen.name])
-        print(f"{usual}: published before, stays as it is; to rename it instead: ks-publish {renamed}", file=sys.stderr)
+        told = f"to rename that one instead, add --out {shlex.quote(str(usual))}"
+        print(f"{usual}: a published set of these classes, stays as it is; {told}", file=sys.stderr)
     if settings.media:
         print(
             f"--media: {card.with_media(origin_of(each.clip for each in made.outcomes))}",

@@ -230,7 +230,7 @@ class _Rows:
                     self.indices.put(clip_list.path, entry.label_index, clip, known, where)
             self._put(clip, clip_list, entry.line)
             share = 1.0 if entry.duration_seconds is None else entry.duration_seconds / clip.seconds
-            if share < self.asked.min_coverage:
+            if 0 <= share < self.asked.min_coverage:  # no length is below 0
                 self.short[clip.key] = share
 
     def _labels(self, entry: Entry, indexed: Sequence[str], path: Path) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
 """Report on the rows of published lists, as JSON and as text."""
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
 from kinetics_sounds.clip import SPLITS, Kind, Outcome, Status
@@ -72,7 +72,10 @@ def report(plan: ListPlan, became: Became | None, *, built: str = "") -> dict[st
         "selection": plan.selection,
     }
     if plan.short:
-        document["shorter_than_min_coverage"] = {"clips": len(plan.short), "least": round(min(plan.short.values()), 3)}
+        least = Decimal(repr(min(plan.short.values()))).quantize(
+            Decimal("0.01"), ROUND_FLOOR
+        )  # a value that lets it pass
+        document["shorter_than_min_coverage"] = {"clips": len(plan.short), "least": float(least)}
     if plan.stated:
         document["selection_stated"] = plan.stated
     if became is not None:
@@ -131,12 +134,12 @@ def text(document: Mapping[str, Any]) -> str:
 def _short(document: Mapping[str, Any]) -> str:
     """Why published clips may be, or are, too short for this build, and what to add to its command."""
     count, least = document["shorter_than_min_coverage"].values()
-    option = f"--min_coverage {math.floor(10 * least) / 10:g}"
+    option = f"--min_coverage {least:g}"
     if "selection_built" in document:  # else nothing has been rejected yet
         option += f" --retry retry,stop,{Status.TOO_SHORT}"
     return (
-        f"published clips that cover less of their span than --min_coverage: {count} (the least {least:g}); to build them too, "
-        f"add {option}"
+        f"published clips whose picture covers less of their span than --min_coverage: {count} (the least {least:g}); to build "
+        f"them too, add {option} (or a lower value, where the sound is shorter)"
     )
 
 

@@ -244,14 +244,15 @@ def test_a_list_of_clips_that_are_shorter_than_the_build_wants_names_the_option(
     assert call(*words, **place) == 1
 
     line = (
-        "published clips that cover less of their span than --min_coverage: 1 (the least 0.5); to build them too, add "
+        "published clips whose picture covers less of their span than --min_coverage: 1 (the least 0.5); "
+        "to build them too, add "
     )
     before, after = capsys.readouterr().out.split("1 of 2 annotated clips ok")
-    assert f"{line}--min_coverage 0.5\n" in before
-    assert f"{line}--min_coverage 0.5 --retry retry,stop,too_short\n" in after
+    assert f"{line}--min_coverage 0.5 (or a lower value, where the sound is shorter)\n" in before
+    assert f"{line}--min_coverage 0.5 --retry retry,stop,too_short (or a lower value" in after
     assert report(tmp_path / "out")["lists"]["shorter_than_min_coverage"] == {"clips": 1, "least": 0.5}
     assert call(*words, "--min_coverage", "0.5", "--retry", "retry,stop,too_short", **place) == 0
-    assert "published clips that cover less" not in capsys.readouterr().out
+    assert "published clips whose picture" not in capsys.readouterr().out
 
 
 def test_a_rerun_gives_the_same_manifest_byte_for_byte(published: Path, videos: Path, tmp_path: Path) -> None:
