@@ -174,7 +174,8 @@ def _download(url: str) -> bytes:
     except (OSError, ValueError, http.client.HTTPException) as error:
         why = redact(str(error), of_url(url))
         raise AnnotationError(
-            f"{redact_url(url)}: cannot be downloaded ({why}); give a local copy with --annotations PATH"
+            f"{redact_url(url)}: cannot be downloaded ({why}); give a local copy, or the list of your own videos, "
+            "with --annotations PATH"
         ) from error
     if len(data) > _MAX_BYTES:
         raise AnnotationError(

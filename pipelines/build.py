@@ -170,7 +170,7 @@ def _prepare(settings: BuildSettings, groups: Mapping[str, Any]) -> Job:
     chosen = map(sources.absolute, settings.source or (default_source(out),))
     asked = {spec: sources.load(spec, _own(groups, spec)) for spec in chosen}
     check_sources(asked, out)
-    check_groups(groups, {settings.executor, *(_name(spec) for spec in asked)})
+    check_groups(groups, executor=settings.executor, sources={_name(spec) for spec in asked})
     planned, clips, rows = None, tuple[Clip, ...](), dict[str, int]()
     if clip_lists or not class_list:
         planned = inputs.from_lists(clip_lists, class_list, splits, settings, out, log)

@@ -374,7 +374,7 @@ def test_a_refusal_is_not_asked_again(status: int, server: Server, tmp_path: Pat
     said = failure(server, tmp_path)
 
     assert said.startswith(f"{server.url}/val.csv: cannot be downloaded (HTTP Error {status}")
-    assert said.endswith("give a local copy with --annotations PATH")
+    assert said.endswith("give a local copy, or the list of your own videos, with --annotations PATH")
     assert len(server.asked) == 1
 
 
@@ -457,7 +457,10 @@ BAD_URLS: list[Callable[[str], str]] = [
 def test_a_url_that_cannot_be_asked_is_an_error_of_the_user(
     bad: Callable[[str], str], server: Server, tmp_path: Path
 ) -> None:
-    with pytest.raises(AnnotationError, match=r"cannot be downloaded .*; give a local copy with --annotations PATH"):
+    with pytest.raises(
+        AnnotationError,
+        match=r"cannot be downloaded .*; give a local copy, or the list of your own videos, with --annotations PATH",
+    ):
         annotations.fetch(bad(server.url), tmp_path)
 
 

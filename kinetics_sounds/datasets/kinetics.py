@@ -136,7 +136,8 @@ def _in_class_folders(folder: Path) -> Listing:
         rows += [Row(path=path, label=files.as_text(Path(path).parent.name), split=split) for path in paths]
     if not rows:
         raise ListError(
-            f"{folder}: has no list such as annotations/train.csv, and no file like train/CLASS/FILE.mp4; for flat folders "
-            f"without lists: ks-build --source local:{folder}"
+            f"{folder}: has no list such as annotations/train.csv, and no file like train/CLASS/FILE.mp4; move class "
+            f"folders below train/ and test/, or list the clips: ks-build --classes LIST --annotations CSV "
+            f"--source local:{folder}"
         )
     return Listing(labels=tuple(sorted({row.label for row in rows})), rows=tuple(rows))

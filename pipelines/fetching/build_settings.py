@@ -117,11 +117,12 @@ def check(settings: BuildSettings) -> None:
         raise SettingsError(f"--min_coverage {settings.min_coverage}: must be a fraction from 0 to 1")
 
 
-def check_groups(groups: Mapping[str, Any], used: Collection[str]) -> None:
+def check_groups(groups: Mapping[str, Any], *, executor: str, sources: Collection[str]) -> None:
     """Raise SettingsError for options of a source or executor that is not used: the user believes that it is."""
     for name, chosen in groups.items():
+        kind = "executor" if name in executors.options() else "source"
+        used = (executor,) if kind == "executor" else sources  # `local` is the name of one of each
         if name not in used and chosen != type(chosen)():
-            kind = "executor" if name in executors.options() else "source"
             a_kind = f"an {kind}" if kind == "executor" else f"a {kind}"
             raise SettingsError(
                 f"--{name}.*: options of {a_kind} that is not used; add --{kind} {name}, or leave them out"

@@ -176,7 +176,7 @@ def _outcomes(report: Mapping[str, Any]) -> Iterator[str]:
     if missing:
         lost = report["kinds"].get(Kind.PERMANENT, 0)
         told = [f"{missing - lost} will be retried by the next run"] if missing > lost else []
-        told += [f"{lost} only with --retry permanent"] if lost else []
+        told += [f"{lost} will not be tried again (to try anyway: --retry permanent)"] if lost else []
         yield f"of the missing clips, {', '.join(told)}"
     if report["sources"]:
         yield f"sources: {', '.join(f'{count} from {source}' for source, count in report['sources'].items())}"

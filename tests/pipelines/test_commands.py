@@ -204,6 +204,11 @@ CASES = [
         "--slurm.*: options of an executor that is not used; add --executor slurm",
     ),
     ("ks-build", BUILD + " --youtube.sections true", "add --source youtube"),
+    (
+        "ks-build",
+        BUILD.replace("--source local:here", "") + " --local.trimmed no",
+        "add --source local, or leave them out",
+    ),
     ("ks-build", BUILD + " --executor ray --ray.address 127.0.0.1:1", "Ray is unavailable"),
     ("ks-build", BUILD + " --youtube.cookies nowhere.txt --source youtube", "nowhere.txt"),
     ("ks-build", BUILD + " --source cvdf:nowhere", "nowhere: the folder cannot be read"),

@@ -176,7 +176,10 @@ def restore(
         raise RunError(f"{out}: contains a run at {path.name}; choose another --out, or resume it with --resume auto")
     told = checkpoint_state.read_state(path)
     state = {**_defaults(parsed), **told}
-    for name in (*wanted, *(name for name in told if name not in wanted and _is_setting(name, parsed))):
+    names = (*wanted, *(name for name in told if name not in wanted and _is_setting(name, parsed)))
+    for name in sorted(
+        names, key=lambda each: (each != "train_split", each not in DATA)
+    ):  # of other data nothing else need be told
         value = wanted.get(name)
         if state.get(name) == value:
             continue

@@ -116,7 +116,7 @@ def test_the_summary_says_what_the_report_holds(tmp_path: Path) -> None:
 
     assert summary(report, Path("data/mine")).splitlines() == [
         "3 of 5 annotated clips ok; missing: 1 private, 1 network",
-        "of the missing clips, 1 will be retried by the next run, 1 only with --retry permanent",
+        "of the missing clips, 1 will be retried by the next run, 1 will not be tried again (to try anyway: --retry permanent)",
         "sources: 2 from local:/a, 1 from cvdf",
         "of the ok clips, 2 silent, 1 with a still picture",
         "train: 2 of 4 clips ok (50.0%), 0 of 2 classes complete",
@@ -146,7 +146,7 @@ def test_a_build_without_a_clip_names_no_source() -> None:
 
     assert summary(none, Path()).splitlines()[:3] == [
         "0 of 1 annotated clip ok; missing: 1 private",
-        "of the missing clips, 1 only with --retry permanent",
+        "of the missing clips, 1 will not be tried again (to try anyway: --retry permanent)",
         "of the ok clips, 0 silent, 0 with a still picture",
     ]
 
