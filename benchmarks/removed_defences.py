@@ -1778,8 +1778,8 @@ DEFENCES: tuple[Defence, ...] = (
         PUBLISHED,
         "a stranger's file names write no lines or colours on the terminal of `ks-publish check`",
         "pipelines/publishing/check.py",
-        'print(plain(f"{each.kind}: {each.place}: {each.what}"))',
-        'print(f"{each.kind}: {each.place}: {each.what}")',
+        'print(plain(f"{each.kind}: {each.place}: {each.what}{each.others}"))',
+        'print(f"{each.kind}: {each.place}: {each.what}{each.others}")',
         "tests/pipelines/publishing/test_check.py::test_what_a_stranger_calls_a_file_writes_no_line_of_the_terminal",
     ),
     Defence(

@@ -222,7 +222,7 @@ class _Table:
 def _opened(path: Path, *, only: str = "") -> Iterator[_Table]:
     """`only`: the column that is read of a Parquet file; empty: all."""
     if not path.is_file():
-        raise ManifestError(f"{path}: there is no manifest; make one with ks-build")
+        raise ManifestError(f"{path}: there is no manifest; make one with ks-build, or ks-shard --dataset")
     copy = path.suffix.lower() == ".csv"
     try:
         if copy:

@@ -1,17 +1,20 @@
-"""--manifest of the commands that read a build's manifest."""
+"""--manifest of the commands that read a manifest, or write that of a data set."""
 
 from pathlib import Path
 
 from kinetics_sounds.settings import only_one
 
 NAME = "manifest.parquet"
+SUFFIXES = (".parquet", ".csv")
 
 
 def manifest_path(given: Path | None) -> Path:
-    """The given manifest, or that of the given folder; without either the only one under data/.
+    """The given manifest, or that of the given folder, which may not be there yet; without either the only one under data/.
 
+    What is not there is a folder, unless it is named like a manifest (`*.parquet`, `*.csv`).
     Raises SettingsError if there are none or several under data/.
     """
     if given is None:
         return only_one(f"data/*/{NAME}", option="--manifest", make="ks-build")
-    return given / NAME if given.is_dir() else given
+    is_manifest = given.is_file() or (given.suffix.lower() in SUFFIXES and not given.is_dir())
+    return given if is_manifest else given / NAME

@@ -59,8 +59,8 @@ class ShardSettings:
 
     manifest: Path | None = None
     """manifest.parquet of a build, its folder, or a filtered copy beside it (Parquet, or CSV named *.csv). Default: the only
-    one under data/. With --dataset: the one to write, by default data/NAME/manifest.parquet. One that was written from another
-    folder, with clips that --folder lacks, is not replaced."""
+    one under data/. With --dataset: the one to write, or its folder, by default data/NAME. One that was written from another
+    folder is not replaced if --folder lacks a clip of it, or has it in another size, class or fold."""
     dataset: str | None = field(default=None, metadata={"package": datasets.__name__})
     """Pack a data set with lists of its own, from --folder. In a set with folds, fold1_train and fold1_test name splits."""
     folder: Path | None = None

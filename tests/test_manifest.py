@@ -261,7 +261,7 @@ def test_the_same_manifest_is_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_missing_manifest_is_told_who_makes_one(tmp_path: Path) -> None:
     for path in (tmp_path / "manifest.parquet", tmp_path):
-        assert refusal(path) == f"{path}: there is no manifest; make one with ks-build"
+        assert refusal(path) == f"{path}: there is no manifest; make one with ks-build, or ks-shard --dataset"
 
 
 @pytest.mark.parametrize("cut", [0, 4, 100, -1, -8])

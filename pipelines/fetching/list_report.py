@@ -72,9 +72,7 @@ def report(plan: ListPlan, became: Became | None, *, built: str = "") -> dict[st
         "selection": plan.selection,
     }
     if plan.short:
-        least = Decimal(repr(min(plan.short.values()))).quantize(
-            Decimal("0.01"), ROUND_FLOOR
-        )  # a value that lets it pass
+        least = Decimal(repr(min(plan.short.values()))).quantize(Decimal("0.01"), ROUND_FLOOR)  # so that it passes
         document["shorter_than_min_coverage"] = {"clips": len(plan.short), "least": float(least)}
     if plan.stated:
         document["selection_stated"] = plan.stated

@@ -1,6 +1,5 @@
-"""Rows whose label is not in the class list: how many there are, and which labels look like a slip."""
+"""Rows whose label is not in the class list: how many there are, and which are a class written otherwise."""
 
-import difflib
 from collections import Counter
 from collections.abc import Collection, Mapping
 
@@ -8,8 +7,6 @@ from kinetics_sounds.quantities import first, plural
 
 NAMED = 5
 """Number of labels that are named."""
-SIMILAR = 0.85
-"""Least similarity (difflib) of a label to one of the class list that it may stand for."""
 MOST_LETTERS = 100
 """Maximum length of a label in a message."""
 
@@ -28,7 +25,7 @@ def told(rows: Mapping[str, int], classes: Collection[str]) -> str:
 
 def named(rows: Mapping[str, int], classes: Collection[str]) -> str:
     """The most frequent of such labels, with their rows; empty where they are many, as those of Kinetics are beside K32."""
-    if not _few(rows, classes):
+    if len(rows) > max(NAMED, len(classes)):
         return ""
     return first((f"{_short(label)} ({count})" for label, count in Counter(rows).most_common()), NAMED)
 
@@ -41,31 +38,17 @@ def warning(rows: Mapping[str, int], classes: Collection[str]) -> str:
 
 
 def alike(labels: Collection[str], classes: Collection[str]) -> dict[str, str]:
-    """The class that each label is like: another case, `_` or `-` for blanks, a plural, or if the labels are few, a typo."""
+    """The class that a label is but for case, `_` or `-` for blanks, more blanks, or a plural s.
+
+    Not for typos: labels of Kinetics differ by as little (`shaving head`, `shaking head`).
+    """
     plain = {_plain(each): each for each in classes}
-    found = {}
-    for label in labels:
-        near = difflib.get_close_matches(_plain(label), plain, n=1, cutoff=SIMILAR) if _few(labels, classes) else []
-        if like := plain.get(_plain(label)) or (
-            plain[near[0]] if near and _digits(label) == _digits(near[0]) else None
-        ):
-            found[label] = like
-    return found
-
-
-def _few(labels: Collection[str], classes: Collection[str]) -> bool:
-    """Whether labels are not the many other ones of a larger data set."""
-    return len(labels) <= max(NAMED, len(classes))
+    return {label: plain[_plain(label)] for label in labels if _plain(label) in plain}
 
 
 def _plain(label: str) -> str:
     words = label.casefold().replace("_", " ").replace("-", " ").split()
     return " ".join(word.removesuffix("s") for word in words)
-
-
-def _digits(label: str) -> str:
-    """`take 10` is another label than `take 11`."""
-    return "".join(filter(str.isdecimal, label))
 
 
 def _short(label: str) -> str:

@@ -159,6 +159,9 @@ def _check(asked: Asked, wanted: encode.Modality) -> manifest.Manifest | None:
     """The manifest that is there; raises SettingsError for one of another data set or modality, or a folder that is missing."""
     if not asked.folder.is_dir():
         raise SettingsError(f"--folder {asked.folder}: is not a folder; give that of {asked.name} as it ships")
+    if asked.path.suffix.lower() == ".csv":
+        other = asked.path.with_suffix(".parquet")
+        raise SettingsError(f"--manifest {asked.path}: a CSV copy is written beside the manifest; give {other}")
     if asked.path.is_file():
         there = manifest.read(asked.path)
         if there.folds is None or there.classes.name != asked.name:
@@ -177,7 +180,8 @@ def _check(asked: Asked, wanted: encode.Modality) -> manifest.Manifest | None:
 def _check_kept(asked: Asked, labels: tuple[str, ...], tasks: Sequence[Task], before: manifest.Manifest) -> None:
     """Raise SettingsError if the manifest that is there is of another folder, with clips or classes that this one lacks.
 
-    Its shards may lie anywhere, and would lose their manifest. A data set that was only moved is the same.
+    Its shards may lie anywhere, and would lose their manifest. A data set that was only moved is the same: its files have the
+    same sizes. None is read here, which would take hours for Kinetics.
     """
     others = sorted({each.source for each in before.outcomes} - {asked.source})
     if not others:
@@ -188,7 +192,7 @@ def _check_kept(asked: Asked, labels: tuple[str, ...], tasks: Sequence[Task], be
         task = theirs.get(clip.key)
         if task is None or dataclasses.replace(task.clip, time_end=clip.time_end) != clip:
             return True
-        return bool(files.difference(task.file, size=media.bytes, digest=media.sha256))
+        return bool(files.difference(task.file, size=media.bytes))
 
     what = ""
     if before.classes.labels != labels:
@@ -197,7 +201,7 @@ def _check_kept(asked: Asked, labels: tuple[str, ...], tasks: Sequence[Task], be
         there = [(each.clip, each.media) for each in before.outcomes if each.media is not None]
         lost = (clip.key for (clip, _), differs in files.in_threads(lambda row: is_lost(*row), there) if differs)
         if (key := next(lost, None)) is not None:
-            what = f"another folder ({others[0]}), whose {key} is not in {asked.folder} or differs there"
+            what = f"another folder ({others[0]}), whose {key} is not in {asked.folder}, or has another size, label or fold there"
     if what:
         name = label_folder(asked.folder.absolute().name)
         places = (Path("data", folder, "manifest.parquet") for folder in (name, f"{name}_2"))

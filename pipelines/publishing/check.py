@@ -22,6 +22,8 @@ from .tables import Row
 
 MOST_FINDINGS = 200
 """Maximum number of findings of one kind that are listed; the rest are only counted."""
+MOST_KEYS = 20
+"""Maximum number of keys of a finding that are printed; JSON has them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +54,16 @@ class Finding:
     place: str
     """A file of the folder, or a clip's key."""
     what: str
+    """A sentence about the place; it names none of the keys."""
     keys: tuple[str, ...] = ()
-    """The clips concerned, if any."""
+    """The clips concerned, if any; `place` may be one of them."""
+
+    @property
+    def others(self) -> str:
+        """Keys besides the place, to print after `what`; empty if there are none."""
+        others = [key for key in self.keys if key != self.place]
+        more = f" and {len(others) - MOST_KEYS} more" if len(others) > MOST_KEYS else ""
+        return f": {', '.join(others[:MOST_KEYS])}{more}" if others else ""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -77,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
         print(json.dumps({"folder": str(folder), "findings": found, "not_checked": not_checked}))
     else:
         for each in findings:
-            print(plain(f"{each.kind}: {each.place}: {each.what}"))
+            print(plain(f"{each.kind}: {each.place}: {each.what}{each.others}"))
         for told in not_checked:
             print(f"not checked: {told}")
         print(f"{plain(files.as_text(folder))}: {plural(len(findings), 'finding') if findings else 'no findings'}")
@@ -279,14 +289,15 @@ def leaks(rows: Sequence[Row]) -> Iterator[Finding]:
             yield Finding("video_leak", key, f"the clip is in {' and '.join(sorted(where))}", (key,))
     for same in contents_.values():
         if len(alike := tuple(dict.fromkeys(str(row["key"]) for row in same))) > 1:
-            told = ", ".join(f"{row['key']} ({row['split']})" for row in same[:MOST_FINDINGS])
-            yield Finding("same_content", alike[0], f"the same bytes under several keys: {told}", alike)
+            others = sorted({str(row["split"]) for row in same if row["key"] != alike[0]})
+            yield Finding(
+                "same_content", alike[0], f"in {same[0]['split']}; the same bytes in {' and '.join(others)}", alike
+            )
     ok = [row for same in contents_.values() for row in same[:1]]  # equal bytes are told of above
     for first, second in likeness.alike_pairs(ok):
         if first["split"] != second["split"]:
-            told = f"{first['split']} is similar to {second['key']} in {second['split']}"
             both = (str(first["key"]), str(second["key"]))
-            yield Finding("alike", both[0], f"in {told}: a re-encoded copy", both)
+            yield Finding("alike", both[0], f"in {first['split']}; a re-encoded copy in {second['split']}", both)
 
 
 def video_leaks(rows: Iterable[Row]) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from kinetics_sounds.clip import SPLITS
 from kinetics_sounds.media.preview import Preview
 from kinetics_sounds.quantities import plural
 
+from ..publishing import check
 from . import columns, media, page, pictures, selections, sets
 from .columns import Packed
 from .runs import Run
@@ -159,7 +160,10 @@ def _set(its: Set) -> Mapping[str, Any]:
 
 def _findings(found: Sequence[Set]) -> Mapping[str, Any]:
     every = [finding for its in found for finding in its.findings]
-    shown = [{"kind": each.kind, "what": each.what, "keys": list(each.keys[:20])} for each in every[:MOST_FINDINGS]]
+    shown = [
+        {"kind": each.kind, "place": each.place, "what": each.what, "keys": list(each.keys[: check.MOST_KEYS])}
+        for each in every[:MOST_FINDINGS]
+    ]
     return {"count": len(every), "shown": shown}
 
 

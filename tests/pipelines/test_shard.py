@@ -111,7 +111,13 @@ def test_the_batch_is_that_of_the_recommended_recipe() -> None:
 
 def test_the_folder_of_a_manifest_stands_for_it(built: Path, tmp_path: Path) -> None:
     assert manifest_path(built) == manifest_path(built / "manifest.parquet") == built / "manifest.parquet"
-    assert manifest_path(tmp_path / "none") == tmp_path / "none"
+    assert manifest_path(tmp_path / "v1.5") == tmp_path / "v1.5/manifest.parquet"
+    for name in ("none.parquet", "none.CSV"):
+        assert manifest_path(tmp_path / name) == tmp_path / name
+    (tmp_path / "kept").touch()
+    (tmp_path / "old.csv").mkdir()
+    assert manifest_path(tmp_path / "kept") == tmp_path / "kept"
+    assert manifest_path(tmp_path / "old.csv") == tmp_path / "old.csv/manifest.parquet"
 
 
 def test_a_build_that_was_stopped_is_packed_with_a_warning(

@@ -51,10 +51,9 @@ class ClipsView {
     const title = make("h2", { id: "findings-title", text: `Duplicates and leaks: ${count(total)}` });
     const items = shown.map((finding) => {
       const link = (key) => make("a", { href: `#key=${encodeURIComponent(key)}`, text: key });
-      const words = finding.what.split(" ");
-      const rest = finding.keys.filter((key) => !words.includes(key)); // whose names are not in the text
-      const told = [...words.map((word) => (finding.keys.includes(word) ? link(word) : word)), ...rest.map(link)];
-      return make("li", {}, make("b", { text: finding.kind.replaceAll("_", " ") }), ...told.flatMap((part) => [" ", part]));
+      const place = finding.keys.includes(finding.place) ? link(finding.place) : finding.place;
+      const others = finding.keys.filter((key) => key !== finding.place).flatMap((key, n) => [n ? ", " : ": ", link(key)]);
+      return make("li", {}, make("b", { text: finding.kind.replaceAll("_", " ") }), " ", place, `: ${finding.what}`, ...others);
     });
     const more = total > shown.length ? [make("p", { text: `and ${count(total - shown.length)} more: ks-publish check` })] : [];
     return [make("section", { "aria-labelledby": "findings-title" }, title, make("ul", { class: "findings" }, ...items), ...more)];

@@ -1,6 +1,7 @@
-"""Rows whose label is not in the class list are counted, and what looks like a slip is named."""
+"""Rows whose label is not in the class list are counted, and which are a class written otherwise."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -12,23 +13,14 @@ from kinetics_sounds.pipelines.fetching.other_labels import alike, told
 HEAD = "label,youtube_id,time_start,time_end,split\n"
 
 
-@pytest.mark.parametrize(
-    "label", ["Playing drums", "playing_drums", "playing-drum", " playing  drums ", "playing drumms"]
-)
+@pytest.mark.parametrize("label", ["Playing drums", "playing_drums", "playing-drum", " playing  drums "])
 def test_a_slip_is_known_by_the_class_that_it_is_like(label: str) -> None:
     assert alike([label], ["dog barking", "playing drums"]) == {label: "playing drums"}
 
 
-@pytest.mark.parametrize("label", ["cat", "playing drumsticks", "take 11", "playing the drums set"])
+@pytest.mark.parametrize("label", ["cat", "playing drumms", "playing drumsticks", "take 11", "playing the drums set"])
 def test_another_class_is_no_slip(label: str) -> None:
     assert alike([label], ["dog", "playing drums", "take 10"]) == {}
-
-
-def test_of_many_labels_only_other_spellings_are_slips() -> None:
-    few, many = ["Dogs", "barkinng"], [f"label {number}" for number in range(5)]
-
-    assert alike(few, ["dog", "barking"]) == {"Dogs": "dog", "barkinng": "barking"}
-    assert alike([*few, *many], ["dog", "barking"]) == {"Dogs": "dog"}
 
 
 def test_no_label_of_kinetics_is_a_slip_of_another() -> None:
@@ -36,6 +28,8 @@ def test_no_label_of_kinetics_is_a_slip_of_another() -> None:
     for name in ("k31", "k32", "k100"):
         held = classes.read(name).labels
         assert alike([label for label in every if label not in held], held) == {}
+    half = random.Random(1).sample(every, len(every) // 2)
+    assert alike([label for label in every if label not in half], half) == {}
 
 
 def test_some_labels_are_named_and_those_of_a_larger_set_are_counted() -> None:

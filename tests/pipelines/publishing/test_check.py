@@ -186,14 +186,16 @@ class TestLeaks:
         [leak] = [each for each in check.leaks(moved) if each.kind == "video_leak"]
         assert (leak.place, leak.what) == (name, "the video is in test and val")
 
-    def test_the_same_bytes_under_two_keys(self, tmp_path: Path) -> None:
+    def test_the_same_bytes_under_two_keys(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         made = [*outcomes(), outcome(clip(30), sha256=sha256(clip(4).key))]
         out = published(tmp_path, made)
 
         [finding] = found(out)
         assert finding.kind == "same_content"
-        assert clip(4).key in finding.what
-        assert clip(30).key in finding.what
+        assert (finding.place, finding.keys) == (clip(4).key, (clip(4).key, clip(30).key))
+        assert finding.what == f"in {clip(4).split}; the same bytes in {clip(30).split}"
+        assert publish.main(["check", str(out), "--no_croissant"]) == 1
+        assert f"{finding.place}: {finding.what}: {clip(30).key}\n" in capsys.readouterr().out
 
     def test_a_new_encoding_in_another_split(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """By the hashes alone: a few bits are others, and so are all bytes. In the same split it is no leak."""
@@ -208,7 +210,9 @@ class TestLeaks:
         assert publish.main(["--manifest", str(build), "--out", str(out)]) == 0
         [finding] = found(out)
         assert finding.kind == "alike"
-        assert {clip(0).key, clip(1).key} == {word for word in [finding.place, *finding.what.split()] if "-id_" in word}
+        assert set(finding.keys) == {clip(0).key, clip(1).key}
+        place, other = ("test", "train") if finding.place == clip(0).key else ("train", "test")
+        assert finding.what == f"in {place}; a re-encoded copy in {other}"
 
     def test_time_does_not_grow_with_the_square(self) -> None:
         def seconds(count: int) -> float:

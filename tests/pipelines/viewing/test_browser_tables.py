@@ -9,7 +9,8 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from kinetics_sounds.clip import Clip
-from kinetics_sounds.pipelines import view
+from kinetics_sounds.pipelines import publish, view
+from kinetics_sounds.pipelines.publishing import likeness
 
 from ..publishing import builds
 from . import test_runs
@@ -87,7 +88,7 @@ def test_a_table_that_is_cut_off_has_a_shadow_where_there_is_more(browser: Brows
     opened.page.context.close()
 
 
-def test_keys_of_a_finding_are_links_where_its_text_names_them_and_said_once(browser: Browser, tmp_path: Path) -> None:
+def test_a_finding_is_its_place_a_sentence_and_the_other_keys_as_links(browser: Browser, tmp_path: Path) -> None:
     twice = [builds.outcome(builds.clip(n, split="train"), sha256="ab" * 32) for n in (0, 1)]
     leaks = [
         builds.outcome(Clip("same", n, n + 10, builds.LABELS[0], split)) for n, split in ((3, "train"), (40, "test"))
@@ -100,10 +101,34 @@ def test_keys_of_a_finding_are_links_where_its_text_names_them_and_said_once(bro
     items = opened.page.get_by_role("region", name="Duplicates and leaks").get_by_role("listitem")
     keys = [each.clip.key for each in (*twice, *leaks)]
     assert items.all_inner_texts() == [
-        f"video leak the video is in test and train {keys[3]} {keys[2]}",
-        f"same content the same bytes under several keys: {keys[0]} (train), {keys[1]} (train)",
+        f"video leak same: the video is in test and train: {keys[3]}, {keys[2]}",
+        f"same content {keys[0]}: in train; the same bytes in train: {keys[1]}",
     ]
+    assert items.nth(0).get_by_role("link").all_inner_texts() == [keys[3], keys[2]]
     assert items.nth(1).get_by_role("link").all_inner_texts() == keys[:2]
+    opened.page.context.close()
+
+
+def test_of_a_re_encoded_copy_each_key_stands_beside_its_split_and_once(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, copy = builds.clip(0, split="train"), builds.clip(1, split="test")
+    made = [builds.outcome(each, audio_rms_db=-20.0 - n / 9) for n, each in enumerate((first, copy))]
+    known = {builds.sha256(each.key): builds.hashes(7, flips=9 * n) for n, each in enumerate((first, copy))}
+    monkeypatch.setattr(likeness, "compute", lambda wanted, **_: ({each: known[each] for each in wanted}, {}))
+    builds.write(tmp_path / "build", made)
+    out = tmp_path / "out"
+    assert publish.main(["--manifest", str(tmp_path / "build"), "--out", str(out)]) == 0
+    assert view.main([str(out), "--embed=0", f"--out={tmp_path / 'view.html'}"]) == 0
+
+    opened = start(browser, tmp_path / "view.html")
+
+    items = opened.page.get_by_role("region", name="Duplicates and leaks").get_by_role("listitem")
+    split = {first.key: "train", copy.key: "test"}
+    keys = items.get_by_role("link").all_inner_texts()
+    assert sorted(keys) == sorted(split)
+    told = f"in {split[keys[0]]}; a re-encoded copy in {split[keys[1]]}"
+    assert items.all_inner_texts() == [f"alike {keys[0]}: {told}: {keys[1]}"]
     opened.page.context.close()
 
 

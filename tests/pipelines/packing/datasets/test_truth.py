@@ -5,13 +5,15 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kinetics_sounds import datasets, manifest
+from kinetics_sounds import datasets, files, manifest
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import Clip, Outcome, Status
 from kinetics_sounds.errors import ListError
+from kinetics_sounds.pipelines import executors
 from kinetics_sounds.pipelines.packing import dataset_manifest, measure_file
 from kinetics_sounds.pipelines.packing.dataset_manifest import Asked
 from kinetics_sounds.shards import reader
@@ -408,6 +410,18 @@ def test_the_manifest_of_a_build_is_not_overwritten(
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["mine.csv", "mine.CSV"])
+def test_a_manifest_is_not_written_over_its_csv_copy(
+    name: str, whole: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "data" / name
+
+    assert packed("esc50", whole("esc50", tmp_path / "esc"), "--manifest", str(path)) == 2
+
+    assert f"give {tmp_path / 'data/mine.parquet'}" in capsys.readouterr().err
+    assert not path.parent.exists()
+
+
 def test_a_refused_modality_leaves_the_set_of_another_as_it_is(
     whole: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -431,7 +445,7 @@ def test_a_refused_modality_leaves_the_set_of_another_as_it_is(
 
 
 @pytest.mark.parametrize("out", [[], ["--out=elsewhere"]])
-@pytest.mark.parametrize("change", ["bytes", "fold", "missing"])
+@pytest.mark.parametrize("change", ["size", "fold", "missing"])
 def test_the_manifest_of_another_folder_s_files_is_kept_with_its_links(
     whole: Copied,
     tmp_path: Path,
@@ -449,8 +463,9 @@ def test_the_manifest_of_another_folder_s_files_is_kept_with_its_links(
     before = path.read_bytes(), path.with_suffix(".csv").read_bytes(), clip.readlink()
     other = whole("hmdb51", tmp_path / "other")
     listed = other / "testTrainMulti_7030_splits/brush_hair_test_split1.txt"
-    if change == "bytes":
-        shapes.avi(other / "hmdb51_org/brush_hair/a_brush_hair_u_0.avi", seed=1)
+    if change == "size":
+        with (other / "hmdb51_org/brush_hair/a_brush_hair_u_0.avi").open("ab") as file:
+            file.write(b"\0")
     elif change == "fold":
         listed.write_text(listed.read_text().replace("u_0.avi 1", "u_0.avi 0"))
     else:
@@ -459,22 +474,41 @@ def test_the_manifest_of_another_folder_s_files_is_kept_with_its_links(
     assert packed("hmdb51", other, *out) == 2
 
     said = capsys.readouterr().err
-    assert (
-        f"is the manifest of another folder (hmdb51:{one}), whose a_brush_hair_u_0 is not in {other} or differs" in said
-    )
+    assert f"is the manifest of another folder (hmdb51:{one}), whose a_brush_hair_u_0 is not in {other}, or has" in said
     assert "choose another, such as --manifest data/other/manifest.parquet" in said
     assert (path.read_bytes(), path.with_suffix(".csv").read_bytes(), clip.readlink()) == before
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_folder_that_was_moved_is_packed_on(whole: Copied, tmp_path: Path) -> None:
+def test_a_folder_that_was_moved_is_packed_on(whole: Copied, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files are not read before workers measure them, which can be stopped."""
     folder = whole("ucf101", tmp_path / "one")
     assert packed("ucf101", folder) == 0
+    seen: list[str] = []
+    for name, real in (("files.sha256", files.sha256), ("pipelines.executors.start", executors.start)):
+
+        def noted(*args: Any, name: str = name, real: Callable[..., Any] = real, **more: Any) -> Any:
+            seen.append(name)
+            return real(*args, **more)
+
+        monkeypatch.setattr(f"kinetics_sounds.{name}", noted)
 
     assert packed("ucf101", folder.rename(tmp_path / "two")) == 0
 
+    assert seen[0] == "pipelines.executors.start"
     made = manifest.read(tmp_path / "data/ucf101/manifest.parquet")
     assert {each.source for each in made.outcomes} == {f"ucf101:{tmp_path / 'two'}"}
+
+
+def test_a_manifest_s_folder_may_not_be_there_yet(whole: Copied, tmp_path: Path) -> None:
+    folder, made = whole("esc50", tmp_path / "esc"), tmp_path / "data/mine"
+
+    for _ in range(2):
+        assert packed("esc50", folder, "--manifest", str(made)) == 0
+
+    assert sorted(each.name for each in made.parent.iterdir()) == ["mine"]
+    assert reader.read_dataset(made / "shards").splits["all"].samples == 10
+    assert len(manifest.read(made / "manifest.parquet").outcomes) == 10
 
 
 def test_a_set_without_a_usable_file_does_not_take_the_place_of_another(
