@@ -250,6 +250,8 @@ def _measured(
     known = {entry.key: entry for entry in ledger.latest() if entry.source == asked.source}
     outcomes: dict[str, Outcome] = {}
     for task, entry in files.in_threads(lambda task: _still_so(task, known, check_bytes=asked.check_bytes), tasks):
+        if stop:
+            return None
         if entry is not None and entry.media is not None:
             outcomes[task.clip.key] = entry.outcome(spanned(task.clip, entry.media))
     todo = [task for task in tasks if task.clip.key not in outcomes]
