@@ -153,10 +153,10 @@ function scoresTable(label, runs, kinds, format) {
   return scrolled(label, [same ? `metric${places[0]}` : "metric", ...columns.map(({ title }) => title)], rows);
 }
 
-/** The main score of each probe, for the top of the page. @returns {Array<Element>} */
+/** The main score of each probe with its interval, for the top of the page. @returns {Array<Element>} */
 function mainScores(runs) {
   const kinds = kindsOf(runs).filter((kind) => kind.isMain);
-  return scoresTables("main results", runs, kinds, { digits: (value) => value.toFixed(1), brief: true });
+  return scoresTables("main results", runs, kinds, { digits: (value) => value.toFixed(1) });
 }
 
 /** Scores of all runs, with their intervals, beside those of the untrained encoders and of guessing. */
@@ -176,12 +176,12 @@ function isOf(result, kind) {
   return result.probe === kind.probe && result.split === kind.split && result.basis === kind.basis;
 }
 
-function scoreOf(run, kind, untrained, { digits, brief }) {
+function scoreOf(run, kind, untrained, { digits }) {
   const found = run.results.find((each) => isOf(each, kind) && each.untrained === untrained && kind.metric in each.scores);
   if (!found) return "";
   const { scores, old_step: step } = found;
   const [low, high] = [scores[`${kind.metric}_low`], scores[`${kind.metric}_high`]];
-  const interval = brief || low === undefined || high === undefined ? "" : ` (${digits(low)} to ${digits(high)})`;
+  const interval = low === undefined || high === undefined ? "" : ` (${digits(low)} to ${digits(high)})`;
   return `${digits(scores[kind.metric])}${interval}${step === null ? "" : `, at step ${count(step)}`}`;
 }
 

@@ -308,7 +308,14 @@ def test_runs_stand_side_by_side(browser: Browser, page_of_runs: Path, scheme: s
     assert table.startswith("metric (test, 5 clips)\tguessing\t")
     assert "linear top1\t25\t31.5 (58 to 64)\t61.25 (58 to 64)\t31.5\t61.25" in table
     top = page.get_by_role("banner").get_by_role("region", name="main results").inner_text()
-    assert top.splitlines()[-1].split("\t") == ["linear top1", "25.0", "31.5", "61.3", "31.5", "61.3"]
+    assert top.splitlines()[-1].split("\t") == [
+        "linear top1",
+        "25.0",
+        "31.5 (58.0 to 64.0)",
+        "61.3 (58.0 to 64.0)",
+        "31.5",
+        "61.3",
+    ]
     expect(page.get_by_role("figure").filter(has_text="loss")).to_contain_text("what training minimises")
     expect(page.get_by_role("img", name=f"Grad-CAM of {KEYS[0]}")).to_have_js_property("naturalWidth", 60)
     expect(page.get_by_text("ks-eval cam --run")).to_have_count(1)
