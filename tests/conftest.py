@@ -23,7 +23,7 @@ __all__ = ["hub_server"]
 torch.set_num_threads(1)  # many small tests on few cores: threads would only wait for each other
 os.environ["OMP_NUM_THREADS"] = "1"  # and so in the processes that they start
 
-for name, count in {"quick": 20, "suite": 50, "full": 100}.items():  # examples where a test does not say how many
+for name, count in {"quick": 20, "suite": 25, "full": 100}.items():  # examples where a test does not say how many
     hypothesis.settings.register_profile(name, max_examples=count, deadline=None)  # the machine may be shared
 hypothesis.settings.load_profile("suite")
 
