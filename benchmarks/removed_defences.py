@@ -385,8 +385,8 @@ DEFENCES: tuple[Defence, ...] = (
         NAMES,
         "files that are not of an export are not mixed into it",
         "pipelines/export.py",
-        "    if found:\n        more",
-        "    if False:\n        more",
+        "    if found:\n        raise",
+        "    if False:\n        raise",
         "tests/pipelines/layouts/test_export.py::test_what_lies_among_the_clips_and_is_none_of_them_is_named",
     ),
     Defence(

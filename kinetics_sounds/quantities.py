@@ -13,7 +13,7 @@ def byte_size(count: float) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
-def first(names: Iterable[str], most: int = 5) -> str:
+def first_of(names: Iterable[str], most: int = 5) -> str:
     """The first names: `a, b, c, d, e and 3 more`."""
     every = list(names)
     more = f" and {len(every) - most} more" if len(every) > most else ""

@@ -22,7 +22,7 @@ from kinetics_sounds.command import (
     tell_version,
 )
 from kinetics_sounds.errors import SettingsError
-from kinetics_sounds.quantities import plural
+from kinetics_sounds.quantities import first_of, plural
 from kinetics_sounds.settings import parse
 from kinetics_sounds.shards.index import SkippedClip
 
@@ -169,9 +169,8 @@ def _refuse_foreign(job: Job, names: set[str]) -> None:
     places = {place for item in job.items for place in layout.places(item.entry, job.settings)}
     found = placing.foreign_files(job.settings.out, places | names)
     if found:
-        more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
         raise SettingsError(
-            f"{job.settings.out}: contains files of something else: {', '.join(found[:MOST_NAMED])}{more}; "
+            f"{job.settings.out}: contains files of something else: {first_of(found, MOST_NAMED)}; "
             "move them away, or choose another --out"
         )
 

@@ -1,4 +1,4 @@
-"""How to install an extra is told in the words of the README."""
+"""The command that installs an extra is README's."""
 
 from pathlib import Path
 

@@ -94,7 +94,7 @@ def test_defaults_hold_where_nothing_is_said() -> None:
 def test_defaults_are_collected_once_and_no_parse_changes_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """ks-train has hundreds, and a command reads the settings of several runs."""
     plain = read("--name", "soup")
-    monkeypatch.setattr(ArgumentParser, "get_defaults", None)  # of whoever asks again
+    monkeypatch.setattr(ArgumentParser, "get_defaults", None)  # a second call would fail
 
     assert read("--name", "soup", "--herbs", "basil", "--guest=ann", "--optim.lr=1") != plain
     assert read("--name", "soup") == plain

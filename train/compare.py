@@ -19,6 +19,7 @@ from kinetics_sounds.address import VARIABLE, Address
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, Stop, stoppable
 from kinetics_sounds.errors import RunError, SettingsError, StoppedError
 from kinetics_sounds.extras import pip_install
+from kinetics_sounds.quantities import first_of
 from kinetics_sounds.renamed import current
 from kinetics_sounds.settings import Parsed, parse
 from kinetics_sounds.shards import reader
@@ -120,8 +121,7 @@ def _places(plan: Plan) -> Iterator[str]:
     yield f"table: {plan.out / 'table.md'} (all metrics: table.csv)"
     yield f"plot: {plot}" if plot.is_file() else f"plot: none; install matplotlib with: {pip_install('eval')}"
     own = [plan.folder(recipe, seed) for recipe in plan.recipes for seed in plan.seeds]
-    more = f" and {len(own) - MOST_NAMED} more" if len(own) > MOST_NAMED else ""
-    yield f"runs: {', '.join(str(each / 'run') for each in own[:MOST_NAMED])}{more}"
+    yield f"runs: {first_of((str(each / 'run') for each in own), MOST_NAMED)}"
     recorded = (plan.out / Path(name).name for name in _read(plan.out / "compare.json")["recipes"])
     others = [each for folder in recorded for each in sorted(folder.glob("seed-*")) if each not in own]
     if others:

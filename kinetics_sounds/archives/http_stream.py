@@ -36,10 +36,8 @@ class Download:
         self.again = hashlib.sha256()  # of what it has read again
         self.total: int | None = None
         self.etag = ""
-        self.failures, self.broken_at = (
-            0,
-            0,
-        )  # connections in a row that broke after few bytes, and where the last broke
+        self.failures = 0  # connections in a row that broke after few bytes
+        self.broken_at = 0  # where the last one broke
         self.received = 0
         self.answer: http.client.HTTPResponse | None = None
 

@@ -7,7 +7,7 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
 from kinetics_sounds.clip import SPLITS, Kind, Outcome, Status
-from kinetics_sounds.quantities import plural
+from kinetics_sounds.quantities import first_of, plural
 
 from .list_plan import BAD, UNKNOWN, ListPlan
 
@@ -116,8 +116,7 @@ def text(document: Mapping[str, Any]) -> str:
     if document["beyond_limit"]:
         lines.append(f"clips left out by --limit or --per_class: {document['beyond_limit']}")
     if empty := document["classes_without_clips"]:
-        more = f" and {len(empty) - NAMED} more" if len(empty) > NAMED else ""
-        lines.append(f"classes without a clip in the lists: {', '.join(map(repr, empty[:NAMED]))}{more}")
+        lines.append(f"classes without a clip in the lists: {first_of(map(repr, empty), NAMED)}")
     stated = document.get("selection_stated")
     if stated and stated != document["selection"]:
         lines.append(

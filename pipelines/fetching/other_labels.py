@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Mapping
 
-from kinetics_sounds.quantities import first, plural
+from kinetics_sounds.quantities import first_of, plural
 
 NAMED = 5
 """Number of labels that are named."""
@@ -27,13 +27,13 @@ def named(rows: Mapping[str, int], classes: Collection[str]) -> str:
     """The most frequent of such labels, with their rows; empty where they are many, as those of Kinetics are beside K32."""
     if len(rows) > max(NAMED, len(classes)):
         return ""
-    return first((f"{_short(label)} ({count})" for label, count in Counter(rows).most_common()), NAMED)
+    return first_of((f"{_short(label)} ({count})" for label, count in Counter(rows).most_common()), NAMED)
 
 
 def warning(rows: Mapping[str, int], classes: Collection[str]) -> str:
     """Which of such labels are like one of the class list; empty if none is."""
     found = (f"{_short(label)} (like {_short(like)})" for label, like in alike(rows, classes).items())
-    named = first(found, NAMED)
+    named = first_of(found, NAMED)
     return named and f"rows left out, whose labels may be meant to be in the class list: {named}"
 
 

@@ -10,7 +10,7 @@ from kinetics_sounds import annotations, plugins
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip
 from kinetics_sounds.errors import AnnotationError, ClassListError
-from kinetics_sounds.quantities import first
+from kinetics_sounds.quantities import first_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +76,8 @@ def shared_videos(clips: Iterable[Clip]) -> frozenset[str]:
 def _check_labels(classes: ClassList, seen: Collection[str]) -> None:
     unknown = [label for label in classes.labels if label not in seen]
     if unknown:
-        lacking = first(f"{label!r}{plugins.nearest(label, seen)}" for label in unknown)
-        have = f"they have {first(map(repr, sorted(seen)))}" if seen else "they have no row"
+        lacking = first_of(f"{label!r}{plugins.nearest(label, seen)}" for label in unknown)
+        have = f"they have {first_of(map(repr, sorted(seen)))}" if seen else "they have no row"
         raise ClassListError(
             f"class list {classes.name}: the annotations have no label {lacking}; {have}; fix the list or the annotations"
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from kinetics_sounds import classes, files
 from kinetics_sounds.command import DONE, SOME_FAILED
 from kinetics_sounds.errors import ClassListError, ListError, PublishError, SettingsError
-from kinetics_sounds.quantities import plural
+from kinetics_sounds.quantities import first_of, plural
 from kinetics_sounds.settings import parse
 
 from . import contents, croissant, likeness, tables
@@ -62,8 +62,7 @@ class Finding:
     def others(self) -> str:
         """Keys besides the place, to print after `what`; empty if there are none."""
         others = [key for key in self.keys if key != self.place]
-        more = f" and {len(others) - MOST_KEYS} more" if len(others) > MOST_KEYS else ""
-        return f": {', '.join(others[:MOST_KEYS])}{more}" if others else ""
+        return f": {first_of(others, MOST_KEYS)}" if others else ""
 
 
 def main(argv: Sequence[str]) -> int:

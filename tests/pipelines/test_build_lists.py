@@ -632,7 +632,7 @@ def test_another_build_s_manifest_is_not_replaced(
 def test_a_build_over_its_own_folder_says_which_clips_leave_its_manifest(
     videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before it begins and at its end; the clips come back, and are not made anew."""
+    """It says so at its start and at its end; the former command brings the clips back without making them again."""
     out, classes = tmp_path / "out", tmp_path / "classes.txt"
     classes.write_text("=tap dancing\narchery\n")
     words = ["--classes", classes, "--annotations", write(tmp_path / "annotations.csv", ROWS)]

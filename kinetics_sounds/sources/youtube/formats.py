@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...clip import Status
+from ...quantities import first_of
 from ..youtube.errors import RefusedError
 
 Format = Mapping[str, Any]
@@ -131,7 +132,7 @@ def offered(info: Mapping[str, Any], *, most: int = 5) -> str:
     formats = info.get("formats") or [info]
     kinds = tracks(formats)
     names = sorted({f"{_language(each)} {kinds[each['format_id']]}".strip() for each in formats if hears(each)})
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return first_of(names, most)
 
 
 def tracks(formats: Iterable[Format]) -> dict[str, str]:
