@@ -440,6 +440,24 @@ def _signal_at(step: int, number: signal.Signals, patch: pytest.MonkeyPatch) -> 
     patch.setattr(optimizer, "learning_rate", rate)
 
 
+def test_a_run_says_what_it_was_computed_on_and_that_it_is_resumed_on_something_else(
+    small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    assert pretrain.main(small(tmp_path, "--steps=1")) == 0
+    assert json.loads((tmp_path / "run.json").read_text())["computed_on"].endswith(here)
+
+    assert pretrain.main(small(tmp_path, "--steps=2")) == 0
+    assert "computed on" not in capsys.readouterr().out
+
+    state = tmp_path / "checkpoints" / "step-00000002" / "state.json"
+    told = json.loads(state.read_text())
+    state.write_text(json.dumps({**told, "computed_on": "Other CPU, AVX2, 64 threads"}))
+    assert pretrain.main(small(tmp_path, "--steps=3")) == 0
+    said = capsys.readouterr().out
+    assert f"{here} from here on (was Other CPU, AVX2, 64 threads): the last digits can differ" in said
+
+
 class TestSignals:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
     def test_a_signal_saves_and_the_next_run_goes_on_exactly(

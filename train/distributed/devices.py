@@ -1,7 +1,9 @@
 """Device selection."""
 
 import os
+import platform
 import re
+from pathlib import Path
 
 import torch
 
@@ -59,6 +61,25 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise SettingsError(f"--device {name}: is not available ({str(error).splitlines()[0]}); try cpu") from error
     return device
+
+
+def computes_on(device: torch.device) -> str:
+    """What decides the last digits of a run beside its seed: the GPU, or the CPU with its instruction set and threads.
+
+    oneDNN and MKL choose kernels by the instruction set, and sums are split by threads: both change the order of additions.
+    """
+    if device.type != "cpu":
+        return torch.cuda.get_device_name(device)
+    return f"{_cpu_name()}, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+
+
+def _cpu_name() -> str:
+    """The CPU by Linux's name, elsewhere by its architecture."""
+    try:
+        told = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    except FileNotFoundError:
+        told = None
+    return told[1] if told else platform.machine()
 
 
 def check_devices(devices: int, device: str) -> None:

@@ -24,7 +24,7 @@ from ..config import run_folder
 from ..config.settings import TrainSettings
 from ..data import fetcher, loader, sampler
 from ..data.bad_samples import BadSampleLog
-from ..distributed import collectives
+from ..distributed import collectives, devices
 from ..distributed.process_group import World
 from ..interface import Data, Moment
 from ..optim import optimizer
@@ -62,6 +62,7 @@ def train(
             "--probe_every: probes need picture and sound, and these shards or this view have one of them"
         )
     facts = run_folder.facts(split, data, recipe=recipe, shards=shards, versions=resume.versions())
+    facts[resume.COMPUTED_ON] = devices.computes_on(world.device)
     invariants = resume.resume_invariants(parsed, facts)
     reached = resume.restore(out, parsed, invariants, components, world, facts=facts)
     resume.check_ranks(parsed, invariants, components.bundle.method, reached)
@@ -293,7 +294,7 @@ def _save(its: _Run, step: int, reached: TrainProgress) -> None:
             step,
             model=model,
             optimizer=its.components.optimizer,
-            state={**its.invariants, **reached.state(its.components), "of_steps": its.steps},
+            state={**its.invariants, **reached.state(its.components, its.world.device), "of_steps": its.steps},
             keep=its.settings.keep,
             best=reached.best_step,
         )
