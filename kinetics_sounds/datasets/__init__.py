@@ -52,6 +52,8 @@ class Listing:
     """Names of the folds."""
     unlisted: tuple[str, ...] = ()
     """Files beside those of the rows that no list names."""
+    has_lists: bool = True
+    """Whether there are lists; else the rows are the files of the folder."""
 
 
 class Reader(Protocol):
