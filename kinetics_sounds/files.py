@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from .errors import FolderInUseError
+from .quantities import byte_size
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -113,8 +114,7 @@ def named(path: Path, *, needed: int = 0) -> Iterator[None]:
         if error.errno and error.filename in (None, f"{path}.{os.getpid()}{PART}"):
             error.filename = str(path)
         if error.errno in FULL and needed:
-            size = f"{needed / 1e6:.1f} MB" if needed >= 1e5 else f"{needed / 1e3:.1f} kB"
-            error.add_note(f"about {size} are needed")
+            error.add_note(f"about {byte_size(needed)} are needed")
         raise
 
 

@@ -12,7 +12,7 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE, SOME_FAILED, command
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.interrupts import ended_by_interrupt
-from kinetics_sounds.quantities import plural
+from kinetics_sounds.quantities import byte_size, plural
 from kinetics_sounds.settings import only_one, parse
 
 PROG = "ks-view [PATH ...]"
@@ -94,9 +94,8 @@ def view(settings: ViewSettings) -> int:
         said = {"file": str(out), "clips": written.rows, "embedded": written.embedded, "failed": len(written.failed)}
         print(json.dumps(said | {"bytes": out.stat().st_size}))
     else:
-        megabytes = out.stat().st_size / 1e6
         told = f"{plural(written.rows, 'clip')}, {written.embedded} embedded, {plural(len(ran), 'run')}"
-        print(f"{told}: {megabytes:.1f} MB\nview: {out}")
+        print(f"{told}: {byte_size(out.stat().st_size)}\nview: {out}")
     return SOME_FAILED if written.failed else DONE
 
 

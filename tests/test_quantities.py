@@ -18,7 +18,14 @@ def test_most_nouns_take_an_s() -> None:
 
 @pytest.mark.parametrize(
     ("count", "told"),
-    [(0, "0.0 MB"), (49_999, "0.0 MB"), (1_500_000, "1.5 MB"), (999_000_000, "999.0 MB"), (4_560_000_000, "4.56 GB")],
+    [
+        (0, "0.0 kB"),
+        (6_543, "6.5 kB"),
+        (100_000, "0.1 MB"),
+        (1_500_000, "1.5 MB"),
+        (999_000_000, "999.0 MB"),
+        (4_560_000_000, "4.56 GB"),
+    ],
 )
 def test_a_size_has_its_unit(count: int, told: str) -> None:
     assert byte_size(count) == told

@@ -11,6 +11,7 @@ from kinetics_sounds import sources
 from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip, FetchResult, Kind, Status
 from kinetics_sounds.errors import MediaError
+from kinetics_sounds.quantities import byte_size
 from kinetics_sounds.sources import PartError, TarSource
 
 from . import Asked, Finding, Verdict
@@ -96,7 +97,7 @@ def live(asked: Asked) -> Iterator[Finding]:
             )
             return
     streams = [stream.codec for stream in (inside.video, inside.audio) if stream]
-    found = f"{location}: {fetched.status}, {size / 1e6:.1f} MB ({', '.join(streams)}) in {seconds:.0f} s"
+    found = f"{location}: {fetched.status}, {byte_size(size)} ({', '.join(streams)}) in {seconds:.0f} s"
     yield Finding(name, Verdict.OK, found)
 
 

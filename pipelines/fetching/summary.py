@@ -2,7 +2,7 @@
 
 import itertools
 import shlex
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip, Kind, Media, Outcome, Status
 from kinetics_sounds.errors import ShardError
 from kinetics_sounds.fingerprints import Both
-from kinetics_sounds.quantities import byte_size, plural
+from kinetics_sounds.quantities import byte_size, first_of, plural
 from kinetics_sounds.shards import index
 
 from . import comparison, coverage, list_report, replaced
@@ -26,6 +26,8 @@ STAGES = {"fetch": "fetching", "cut": "trimming and checking", "place": "moving 
 """What the workers' stages are called in the summary."""
 NAMED = 5
 """Number of remarks that are listed."""
+EXAMPLES = 3
+"""Number of clips named for each reason why clips are missing."""
 
 
 @dataclass(slots=True)
@@ -42,6 +44,8 @@ class Account:
     """By split and label."""
     keys: list[str] = field(default_factory=list)
     """Keys of the ok clips."""
+    missing: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """Keys of the other clips, by status."""
     bytes: int = 0
     flags: Counter[str] = field(default_factory=lambda: Counter(silent=0, still=0, dubbed=0))
     """Ok clips with properties that may matter for training: silent, still and others."""
@@ -57,7 +61,9 @@ class Account:
             self.statuses[outcome.status.value] += 1
             self.kinds[outcome.status.kind.value] += 1
             self.annotated[place] += 1
-            if outcome.media is not None:
+            if outcome.media is None:
+                self.missing[outcome.status.value].append(outcome.clip.key)
+            else:
                 self.ok[place] += 1
                 self.sources[outcome.source] += 1
                 self.keys.append(outcome.clip.key)
@@ -87,6 +93,11 @@ class Account:
             "annotated": self.statuses.total(),
             "ok": len(self.keys),
             "statuses": dict(self.statuses.most_common()),
+            "missing_such_as": {
+                status: first_of(self.missing[status], EXAMPLES)
+                for status, _ in self.statuses.most_common()
+                if status != Status.OK
+            },
             "kinds": dict(self.kinds.most_common()),
             "sources": dict(self.sources.most_common()),
             "coverage": {
@@ -139,7 +150,7 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
         stages = ", ".join(
             f"{STAGES.get(stage, stage)} {seconds:g} s" for stage, seconds in run["worker_seconds"].items()
         )
-        size = f", {run['bytes_downloaded'] / 1e6:.1f} MB downloaded" if run["bytes_downloaded"] else ""
+        size = f", {byte_size(run['bytes_downloaded'])} downloaded" if run["bytes_downloaded"] else ""
         lines.append(
             f"this run: {plural(run['clips'], 'clip')} in {run['seconds']:g} s ({run['clips_per_second']:g} a second){size}; "
             f"workers' time: {stages or 'none'}"
@@ -178,6 +189,7 @@ def _outcomes(report: Mapping[str, Any]) -> Iterator[str]:
         told = [f"{missing - lost} will be retried by the next run"] if missing > lost else []
         told += [f"{lost} will not be tried again (to try anyway: --retry permanent)"] if lost else []
         yield f"of the missing clips, {', '.join(told)}"
+        yield from (f"{status}: {clips}" for status, clips in report["missing_such_as"].items())
     if report["sources"]:
         yield f"sources: {', '.join(f'{count} from {source}' for source, count in report['sources'].items())}"
 

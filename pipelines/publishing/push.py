@@ -16,7 +16,7 @@ from kinetics_sounds import files, hub
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE, stoppable
 from kinetics_sounds.errors import SettingsError
-from kinetics_sounds.quantities import plural
+from kinetics_sounds.quantities import byte_size, plural
 
 from . import contents
 from .contents import SUMS
@@ -172,10 +172,10 @@ def _plan(folder: Path, place: hub.Place, items: list[hub.Item], *, private: boo
     lines = [
         f"folder: {folder}",
         f"to: {place} ({place.kind}), which {is_there} {'private' if seen else 'PUBLIC: anyone can read it'}",
-        f"files: {len(items)}, {_bytes(sum(sizes.values()))}",
+        f"files: {len(items)}, {byte_size(sum(sizes.values()))}",
         f"licence: {licence_of(folder) or 'none in README.md, so nobody may use it'}",
     ]
-    told = ", ".join(f"{count} {what} ({_bytes(held[what])})" for what, count in sorted(media.items()))
+    told = ", ".join(f"{count} {what} ({byte_size(held[what])})" for what, count in sorted(media.items()))
     lines.append(
         f"media: {told}; check that you may share it" if told else "media: none; only tables, texts and weights"
     )
@@ -201,11 +201,3 @@ def header_of(folder: Path) -> dict[str, Any]:
     except (FileNotFoundError, yaml.YAMLError):
         return {}
     return told if isinstance(told, dict) else {}
-
-
-def _bytes(count: int) -> str:
-    """A size in a readable unit."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"

@@ -46,6 +46,9 @@ def look(out: Path, said: str, *, clips: int, recall: str) -> None:
     assert f"all steps before the report took {took}\n" in said
     assert {len(query["sounds"]) for query in run["neighbours"]} == {5}
     assert str(out / "report.html") in said
+    assert f"\n{demo.QUICK_NOTE}\n" in said
+    assert f"<p>{demo.QUICK_NOTE}</p>" in (out / "report.html").read_text()
+    assert [each["classes"] for each in told["sets"]] == ["demo6"]
     report = json.loads((out / "build/report.json").read_text())
     assert report["statuses"] == {"ok": clips}
     clip = next((out / "build/clips").rglob("*.mp4"))
@@ -61,6 +64,8 @@ def test_a_world_of_half_the_size_goes_the_whole_way_in_one_process(
 
     def run(module: str, *arguments: object, stop: Stop) -> None:
         assert not stop
+        if module == "train.evaluate":  # so that a moved demo goes on
+            assert arguments[arguments.index("--shards") + 1] == tmp_path / "demo/build/shards"
         assert MAINS[module]([str(each) for each in arguments]) == 0
 
     inline(monkeypatch)

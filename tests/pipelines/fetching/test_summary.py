@@ -85,6 +85,7 @@ def test_the_report_adds_up(tmp_path: Path) -> None:
         "annotated": 5,
         "ok": 3,
         "statuses": {"ok": 3, "private": 1, "network": 1},
+        "missing_such_as": {"private": "id2_000003_000005", "network": "id3_000003_000005"},
         "kinds": {"ok": 3, "permanent": 1, "retry": 1},
         "sources": {"local:/a": 2, "cvdf": 1},
         "coverage": {
@@ -117,6 +118,8 @@ def test_the_summary_says_what_the_report_holds(tmp_path: Path) -> None:
     assert summary(report, Path("data/mine")).splitlines() == [
         "3 of 5 annotated clips ok; missing: 1 private, 1 network",
         "of the missing clips, 1 will be retried by the next run, 1 will not be tried again (to try anyway: --retry permanent)",
+        "private: id2_000003_000005",
+        "network: id3_000003_000005",
         "sources: 2 from local:/a, 1 from cvdf",
         "of the ok clips, 2 silent, 1 with a still picture",
         "train: 2 of 4 clips ok (50.0%), 0 of 2 classes complete",
@@ -144,11 +147,19 @@ def test_a_whole_build_has_no_line_on_missing_clips() -> None:
 def test_a_build_without_a_clip_names_no_source() -> None:
     none = counted(OUTCOMES[2:3]).report(CLASSES, RunStats(), seconds=1.0, both=NO_CLIPS)
 
-    assert summary(none, Path()).splitlines()[:3] == [
+    assert summary(none, Path()).splitlines()[:4] == [
         "0 of 1 annotated clip ok; missing: 1 private",
         "of the missing clips, 1 will not be tried again (to try anyway: --retry permanent)",
+        "private: id2_000003_000005",
         "of the ok clips, 0 silent, 0 with a still picture",
     ]
+
+
+def test_the_first_three_clips_of_each_reason_are_named() -> None:
+    short = [outcome(clip(number), Status.TOO_SHORT) for number in range(5)]
+    told = summary(counted(short).report(CLASSES, RunStats(), seconds=1.0, both=NO_CLIPS), Path())
+
+    assert "too_short: id0_000003_000005, id1_000003_000005, id2_000003_000005 and 2 more\n" in told
 
 
 def test_a_sound_that_is_not_told_to_be_the_original_is_flagged() -> None:

@@ -56,6 +56,19 @@ def test_a_run_that_names_an_address_has_it_asked_only_by_the_user(strange: Path
     assert evaluate.main(["knn", f"--run={strange}"]) == 2
 
 
+@pytest.mark.parametrize("name", ["knn", "cam", "finetune", "layerwise"])
+def test_of_a_run_whose_shards_moved_the_option_is_told(
+    name: str, strange: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = json.loads((strange / "run.json").read_bytes())
+    (strange / "run.json").write_text(json.dumps({**facts, "shards": str(tmp_path / "moved")}))
+
+    assert evaluate.main([name, f"--run={strange}"]) == 2
+
+    told = f"the run was trained on {tmp_path / 'moved'}, which is not there; give the shards with --shards\n"
+    assert capsys.readouterr().err.endswith(told)
+
+
 def test_fine_tuning_takes_no_place_and_no_number_of_workers_from_a_run(
     strange: Path, shards: Path, tmp_path: Path
 ) -> None:
