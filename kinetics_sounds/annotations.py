@@ -32,6 +32,8 @@ _RETRY_SECONDS = 120.0
 """No new attempt starts after this many seconds."""
 _SECONDS = 600.0
 """Time limit of a download in seconds, over all attempts; the largest official list has 14 MB."""
+_MOST_WRONG = 10
+"""Number of wrong rows that an error names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def read(
 
     Both header styles are accepted (with and without `is_cc`; other columns are ignored), and "validate" means val. Labels are
     returned as spelt in `labels`, whatever Unicode form the file uses. Raises AnnotationError for an unreadable file, a missing
-    column, a list without labels, or a requested row that is not a valid clip.
+    column, a list without labels, or requested rows that are not valid clips, each on a line of its own.
     """
     path, wanted = Path(place), set(splits)
     spelt = {normal(label): label for label in labels or ()}
@@ -73,6 +75,7 @@ def read(
         )
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     found: list[tuple[Clip, int]] = []
+    wrong: list[str] = []
     seen = Counter[str]()
     try:
         _check_header(path, rows.fieldnames or [])
@@ -84,20 +87,18 @@ def read(
                 continue
             if youtube_ids is not None and (row["youtube_id"] or "").strip() not in youtube_ids:
                 continue
-            where = f"{path}:{rows.line_num}"
             split = SPLIT_NAMES.get((row["split"] or "").strip().lower())
-            lacks = [column for column in _COLUMNS if row[column] is None]
-            if lacks and (split is None or split in wanted):
-                raise AnnotationError(
-                    f"{where}: the row lacks its {', '.join(lacks)}; fix or remove the row (a label that holds a comma "
-                    'must stand in "quotes")'
-                )
-            if split is None:
-                raise AnnotationError(f"{where}: split {row['split']!r} is none of {', '.join(SPLIT_NAMES)}")
-            if split in wanted:
-                found.append((_clip(row, sys.intern(label), split, where), rows.line_num))
+            if split is not None and split not in wanted:
+                continue
+            try:
+                found.append((_clip(row, sys.intern(label), split), rows.line_num))
+            except ValueError as error:
+                wrong.append(f"{path}:{rows.line_num}: {error}")
     except csv.Error as error:
-        raise AnnotationError(f"{path}:{rows.line_num}: is not a CSV: {error}; look for an unclosed quote") from error
+        wrong.append(f"{path}:{rows.line_num}: is not a CSV: {error}; look for an unclosed quote")
+    if wrong:
+        more = [f"and {len(wrong) - _MOST_WRONG} more"] if len(wrong) > _MOST_WRONG else []
+        raise AnnotationError("\n".join([*wrong[:_MOST_WRONG], *more]))
     return Annotations(tuple(found), seen)
 
 
@@ -115,7 +116,16 @@ def _check_header(path: Path, header: Iterable[str]) -> None:
         )
 
 
-def _clip(row: dict[str, str | None], label: str, split: str, where: str) -> Clip:
+def _clip(row: dict[str, str | None], label: str, split: str | None) -> Clip:
+    """Clip of a row; raises ValueError if it is none."""
+    if lacks := [column for column in _COLUMNS if row[column] is None]:
+        raise ValueError(
+            f"the row lacks its {', '.join(lacks)}; fix or remove the row (a label that holds a comma must stand in "
+            '"quotes")'
+        )
+    if split is None:
+        raise ValueError(f"split {row['split']!r} is none of {', '.join(SPLIT_NAMES)}")
+
     def second(column: str) -> int:
         text = (row[column] or "").strip()
         try:
@@ -123,17 +133,15 @@ def _clip(row: dict[str, str | None], label: str, split: str, where: str) -> Cli
         except ValueError:
             value = -1.0
         if value < 0 or not value.is_integer():
-            lacks = "" if text else ": the row has no time"
-            raise AnnotationError(
-                f"{where}: {column} {text!r} is not a whole number of seconds{lacks}; fix or remove the row"
-            )
+            why = "" if text else ": the row has no time"
+            raise ValueError(f"{column} {text!r} is not a whole number of seconds{why}; fix or remove the row")
         return int(value)
 
     start, end = second("time_start"), second("time_end")
     try:
         return Clip((row["youtube_id"] or "").strip(), start, end, label, split)
     except ValueError as error:
-        raise AnnotationError(f"{where}: {error}; fix or remove the row") from error
+        raise ValueError(f"{error}; fix or remove the row") from error
 
 
 def fetch(place: str, folder: Path) -> Path:

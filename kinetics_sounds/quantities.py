@@ -1,6 +1,6 @@
 """Counts, sizes and long enumerations as people write them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def plural(count: int, noun: str, several: str = "") -> str:
@@ -20,3 +20,8 @@ def first_of(names: Iterable[str], most: int = 5) -> str:
     every = list(names)
     more = f" and {len(every) - most} more" if len(every) > most else ""
     return f"{', '.join(every[:most])}{more}"
+
+
+def first_lines(lines: Sequence[str], most: int) -> str:
+    """The first lines, and a line that says how many more there are."""
+    return "\n".join([*lines[:most], *([f"and {len(lines) - most} more"] if len(lines) > most else [])])

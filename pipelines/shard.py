@@ -59,8 +59,8 @@ class ShardSettings:
 
     manifest: Path | None = None
     """manifest.parquet of a build, its folder, or a filtered copy beside it (Parquet, or CSV named *.csv). Default: the only
-    one under data/. With --dataset: the one to write, or its folder, by default data/NAME. One that was written from another
-    folder is not replaced if --folder lacks a clip of it, or has it in another size, class or fold."""
+    one under data/. With --dataset: the one to write, or its folder, by default that of --out, else data/NAME. One that was
+    written from another folder is not replaced if --folder lacks a clip of it, or has it in another size, class or fold."""
     dataset: str | None = field(default=None, metadata={"package": datasets.__name__})
     """Pack a data set with lists of its own, from --folder. In a set with folds, fold1_train and fold1_test name splits."""
     folder: Path | None = None
@@ -127,7 +127,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _shard_dataset(settings: ShardSettings, groups: Mapping[str, Any]) -> int:
     """Write the manifest of a data set and pack it; returns the exit code."""
     name = str(settings.dataset)
-    path = manifest_path(settings.manifest or Path("data", name, "manifest.parquet"))
+    is_local = settings.out and not remote.is_url(settings.out)
+    default = Path(settings.out.real) if settings.out and is_local else Path("data", name)
+    path = manifest_path(settings.manifest or default / "manifest.parquet")
     asked = dataset_manifest.Asked(
         name=name,
         folder=settings.folder or Path(),

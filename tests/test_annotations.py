@@ -243,6 +243,21 @@ def test_a_wanted_row_that_is_no_clip_is_named_by_its_line(row: str, said: str, 
     assert said in refusal(path)
 
 
+def test_the_first_ten_wrong_rows_are_named_at_once(tmp_path: Path) -> None:
+    """On lines 3 to 14, between good rows."""
+    path = write(tmp_path, ROW, *["bowling,5JzkrOVhPOw,37,27,val"] * 11, "bowling,5JzkrOVhPOw,x,27,val", ROW)
+    told = "37 to 27 is not a valid span in seconds; fix or remove the row"
+
+    assert refusal(path).splitlines() == [*(f"{path}:{line}: {told}" for line in range(3, 13)), "and 2 more"]
+
+
+def test_a_row_before_an_unclosed_quote_is_named_too(tmp_path: Path) -> None:
+    first, second = refusal(write(tmp_path, "bowling,5JzkrOVhPOw,x,9,val", '"zumba,a0000000000,1,11,val')).splitlines()
+
+    assert "csv:2: time_start 'x' is not" in first
+    assert ": is not a CSV: " in second
+
+
 def test_bad_rows_of_other_labels_do_not_matter(tmp_path: Path) -> None:
     path = write(tmp_path, *(row.replace("bowling", "zumba") for row in BAD_ROWS), ROW)
 

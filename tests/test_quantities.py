@@ -2,7 +2,7 @@
 
 import pytest
 
-from kinetics_sounds.quantities import byte_size, plural
+from kinetics_sounds.quantities import byte_size, first_lines, first_of, plural
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,10 @@ def test_most_nouns_take_an_s() -> None:
 )
 def test_a_size_has_its_unit(count: int, told: str) -> None:
     assert byte_size(count) == told
+
+
+def test_of_many_the_first_are_named_and_the_rest_counted() -> None:
+    assert first_of("abc", 3) == "a, b, c"
+    assert first_of("abcde", 3) == "a, b, c and 2 more"
+    assert first_lines("abc", 3) == "a\nb\nc"
+    assert first_lines("abcde", 3) == "a\nb\nc\nand 2 more"

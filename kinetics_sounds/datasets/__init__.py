@@ -16,7 +16,7 @@ from ..clip import ALL, KEY
 from ..errors import ListError
 from ..folders import walk
 from ..media import encode
-from ..quantities import plural
+from ..quantities import first_of, plural
 
 MOST_NAMED = 20
 """Maximum number of files named in a message."""
@@ -52,6 +52,8 @@ class Listing:
     """Names of the folds."""
     unlisted: tuple[str, ...] = ()
     """Files beside those of the rows that no list names."""
+    has_lists: bool = True
+    """Whether there are lists; else the rows are the files of the folder."""
 
 
 class Reader(Protocol):
@@ -192,6 +194,4 @@ def check(listing: Listing) -> None:
 
 def named(texts: Iterable[str]) -> str:
     """Texts in one line, only the first if there are many."""
-    every = [files.as_text(text) for text in texts]
-    more = [f"and {len(every) - MOST_NAMED} more"] if len(every) > MOST_NAMED else []
-    return ", ".join([*every[:MOST_NAMED], *more])
+    return first_of(map(files.as_text, texts), MOST_NAMED)

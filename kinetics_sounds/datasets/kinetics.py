@@ -140,4 +140,4 @@ def _in_class_folders(folder: Path) -> Listing:
             f"folders below train/ and test/, or list the clips: ks-build --classes LIST --annotations CSV "
             f"--source local:{folder}"
         )
-    return Listing(labels=tuple(sorted({row.label for row in rows})), rows=tuple(rows))
+    return Listing(labels=tuple(sorted({row.label for row in rows})), rows=tuple(rows), has_lists=False)

@@ -12,6 +12,7 @@ from kinetics_sounds import files, fingerprints, manifest, stream
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip, Media, parse_key
 from kinetics_sounds.errors import ManifestError, SettingsError, ShardError
+from kinetics_sounds.quantities import first_lines
 from kinetics_sounds.shards import index
 from kinetics_sounds.shards import layout as parts
 
@@ -217,10 +218,9 @@ def check_clips(job: Job, known: Container[str]) -> None:
     found = files.in_threads(difference, missing)
     wrong = [f"{job.clips / item.media.path}: {differs}" for item, differs in found if item.media and differs]
     if wrong:
-        named = [*wrong[:MOST_NAMED], *([f"and {len(wrong) - MOST_NAMED} more"] if len(wrong) > MOST_NAMED else [])]
         raise ManifestError(
             f"{len(wrong)} clips differ from the manifest; {attempts.remedy(job.clips, then='ks-export')}:\n"
-            + "\n".join(named)
+            + first_lines(wrong, MOST_NAMED)
         )
 
 

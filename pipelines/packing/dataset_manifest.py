@@ -71,7 +71,8 @@ class Written:
 
     def lines(self) -> Iterator[str]:
         """What a user should know: how many files are ok, which are not, which no list names, and which are in two splits."""
-        yield f"files in the lists: {len(self.outcomes)}, of which ok: {len(self.outcomes) - len(self.lost)}"
+        where = "lists" if self.listing.has_lists else "folder"
+        yield f"files in the {where}: {len(self.outcomes)}, of which ok: {len(self.outcomes) - len(self.lost)}"
         for outcome in self.lost[: datasets.MOST_NAMED]:
             yield f"left out: {outcome.clip.key}: {outcome.status}: {outcome.detail}"
         if len(self.lost) > datasets.MOST_NAMED:

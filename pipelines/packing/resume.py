@@ -9,6 +9,7 @@ from kinetics_sounds import files, progress
 from kinetics_sounds.clip import Media
 from kinetics_sounds.command import Stop
 from kinetics_sounds.errors import FaultError, ManifestError, ShardError, StoppedError
+from kinetics_sounds.quantities import first_lines
 from kinetics_sounds.shards import index, layout
 from kinetics_sounds.shards.index import Index
 
@@ -160,8 +161,7 @@ def check_clips(job: Job, kept: Mapping[str, WholeShards], stop: Stop) -> None:
             if stop:
                 return
     if wrong:
-        named = [*wrong[:MOST_NAMED], *([f"and {len(wrong) - MOST_NAMED} more"] if len(wrong) > MOST_NAMED else [])]
-        told = "\n".join(named)
         raise ManifestError(
-            f"{len(wrong)} clips differ from the manifest; {encode_sample.remedy_for(job.packing)}:\n{told}"
+            f"{len(wrong)} clips differ from the manifest; {encode_sample.remedy_for(job.packing)}:\n"
+            + first_lines(wrong, MOST_NAMED)
         )

@@ -42,14 +42,21 @@ def make(
     facts = SplitFacts(
         shards=len(counts), samples=number, bytes=sum(each.bytes for each in made), left=0, fingerprint=""
     )
-    dataset = Dataset(
-        recipe=recipe,
+    told = {"parts": next((each.parts for each in made if each.parts), ()), "splits": {"train": facts}}
+    describe(folder, recipe=recipe, **told | facts_of_set)
+    return folder
+
+
+def describe(folder: Path, **facts_of_set: Any) -> None:
+    """Write the `dataset.json` of a set, which says these facts and otherwise as little as it can."""
+    least = Dataset(
+        recipe="a recipe",
         fingerprint="",
         classes="three",
         note="",
         labels=LABELS,
-        parts=next((each.parts for each in made if each.parts), ()),
-        splits={"train": facts},
+        parts=(),
+        splits={},
         frames={},
         mel={},
         audio={},
@@ -57,8 +64,7 @@ def make(
         shard_bytes=1,
         versions={},
     )
-    index.write(folder / layout.DATASET, dataclasses.replace(dataset, **facts_of_set))
-    return folder
+    index.write(folder / layout.DATASET, dataclasses.replace(least, **facts_of_set))
 
 
 def upload(folder: Path, url: str) -> str:

@@ -18,6 +18,7 @@ from kinetics_sounds import files, remote
 from kinetics_sounds.address import Address
 from kinetics_sounds.config_text import read_config
 from kinetics_sounds.errors import RunError
+from kinetics_sounds.quantities import first_of
 from kinetics_sounds.settings import Parsed, only_one
 from kinetics_sounds.shards.index import FINGERPRINTS
 from kinetics_sounds.stream import Split
@@ -144,8 +145,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
 def _runs_below(folder: Path) -> str:
     """The first runs in a folder of them, or of a comparison; empty if there is none."""
     found = [path.parent for below in ("*", "*/*/*") for path in sorted(folder.glob(f"{below}/run.json"))]
-    more = [f"and {len(found) - MOST_NAMED} more"] if len(found) > MOST_NAMED else []
-    return ", ".join([*map(files.as_text, found[:MOST_NAMED]), *more])
+    return first_of(map(files.as_text, found), MOST_NAMED)
 
 
 def _check_facts(document: Mapping[str, Any]) -> None:

@@ -12,10 +12,11 @@ from playwright.sync_api import Browser, expect
 from kinetics_sounds import fingerprints
 from kinetics_sounds.clip import Clip
 from kinetics_sounds.pipelines import view
-from kinetics_sounds.shards import index, layout
-from kinetics_sounds.shards.index import Dataset, SkippedClip, SplitFacts
+from kinetics_sounds.shards import layout
+from kinetics_sounds.shards.index import SkippedClip, SplitFacts
 from kinetics_sounds.shards.writer import Sample, ShardWriter
 
+from ...shards import sets
 from ..publishing import builds
 from . import made, test_runs
 from .test_browser import start
@@ -41,22 +42,7 @@ def shards(folder: Path, clips: Sequence[Clip], *, left: Sequence[Clip] = ()) ->
     facts = SplitFacts(
         shards=1, samples=len(clips), bytes=tar.bytes, left=len(left), fingerprint="", selection=selection(clips)
     )
-    dataset = Dataset(
-        recipe="a recipe",
-        fingerprint="",
-        classes="few",
-        note="",
-        labels=builds.LABELS,
-        parts=tar.parts,
-        splits={"test": facts},
-        frames={},
-        mel={},
-        audio={},
-        shuffle_seed=0,
-        shard_bytes=1,
-        versions={},
-    )
-    index.write(folder / layout.DATASET, dataset)
+    sets.describe(folder, classes="few", labels=builds.LABELS, parts=tar.parts, splits={"test": facts})
     return folder
 
 

@@ -287,6 +287,24 @@ def test_a_second_run_decodes_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("alone")
+def test_a_folder_that_is_given_gets_the_manifest_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two folders of one set, of which the second is looked at, verified and packed again."""
+    monkeypatch.chdir(tmp_path)
+    common = ["--dataset=esc50", f"--folder={shapes.esc50(tmp_path / 'esc')}", "--workers=1"]
+
+    assert shard.main([*common, "--out=one"]) == 0
+    before = Path("one/manifest.parquet").stat().st_mtime_ns
+    assert shard.main([*common, "--out=two", "--audio=none"]) == 0
+    assert Path("one/manifest.parquet").stat().st_mtime_ns == before
+    assert shard.main(["--verify=two", "--verify_decode"]) == 0
+    assert view.main(["two", "--out=page.html", "--embed=1"]) == 0
+    assert shard.main([*common, "--out=two", "--audio=none"]) == 0
+
+    assert not Path("data").exists()
+    assert len(manifest.read(Path("two/manifest.parquet")).outcomes) == 10
+
+
+@pytest.mark.usefixtures("alone")
 def test_the_sound_of_ucf101_is_packed_where_it_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ from kinetics_sounds.clip import Status
 from kinetics_sounds.datasets import Listing
 from kinetics_sounds.errors import ListError
 from kinetics_sounds.pipelines import shard
+from kinetics_sounds.pipelines.packing.dataset_manifest import Written
 
 from ...conftest import inline
 from . import shapes
@@ -162,6 +163,15 @@ def test_a_table_of_another_kind_beside_class_folders_is_no_list(tmp_path: Path)
     shapes.text(tmp_path / "train.csv", ["train/bowling/a.mp4 0"])
 
     assert files(touch(tmp_path, "train/bowling/a.mp4")) == {"train/bowling/a.mp4": ("bowling", "train")}
+
+
+@pytest.mark.parametrize("where", ["folder", "lists"])
+def test_files_are_counted_in_the_lists_if_there_are_any(tmp_path: Path, where: str) -> None:
+    touch(tmp_path, "train/bowling/a.mp4")
+    if where == "lists":
+        listed(tmp_path / "annotations/train.csv", [BOWLING])
+
+    assert next(Written(read(tmp_path), (), "both").lines()) == f"files in the {where}: 0, of which ok: 0"
 
 
 # --- Packing them ------------------------------------------------------------------------------------------------------
