@@ -1,11 +1,13 @@
 """What `dataset.json` says of a packed set."""
 
 import dataclasses
+import itertools
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from kinetics_sounds import fingerprints, manifest
+from kinetics_sounds import files, fingerprints, manifest
 from kinetics_sounds.clip import ALL, SPLITS, Outcome
 from kinetics_sounds.media import encode
 from kinetics_sounds.shards import layout
@@ -16,6 +18,10 @@ from .job import Job
 
 BATCH = 64
 """Batch of the recommended recipes."""
+SMALL = "avcl_tiny"
+"""Recipe for less than a batch."""
+MOST_BYTES = 1 << 20
+"""Maximum size of a run.json."""
 
 Packed = tuple[str, str, str, str]
 """Key, label, split and the clip's SHA-256 of a sample."""
@@ -107,5 +113,24 @@ def _folds(job: Job, indices: Sequence[Index], packed: Mapping[str, Packed]) -> 
 def train_command(made: Dataset, shards: str) -> str:
     """Command that trains on a set: with its recommended recipe, or the smallest one if the set is smaller than a batch."""
     samples = made.splits["train"].samples if "train" in made.splits else 0
-    small = ["--config", "avcl_tiny", "--batch", str(samples)] if 2 <= samples < BATCH else []
-    return shlex.join(["ks-train", "--shards", shards, *small])
+    small = 2 <= samples < BATCH
+    options = ["--config", SMALL, "--batch", str(samples)] if small else []
+    default = Path("runs", SMALL if small else recommended_recipe(made.classes))
+    numbered = (default.with_name(f"{default.name}-{number}") for number in itertools.count(2))
+    out = next(each for each in itertools.chain([default], numbered) if not _has_run_of_other_data(each, made))
+    return shlex.join(["ks-train", "--shards", shards, *options, *([] if out == default else ["--out", str(out)])])
+
+
+def recommended_recipe(classes: str) -> str:
+    """Recipe that ks-train takes for a class list."""
+    return f"avcl_{classes if classes == 'k100' else 'k32'}_recommended"
+
+
+def _has_run_of_other_data(folder: Path, made: Dataset) -> bool:
+    """Whether a folder has a run that ks-train does not resume on this set."""
+    try:
+        run = files.read_json(folder / "run.json", most_bytes=MOST_BYTES)
+    except (OSError, ValueError):
+        return False
+    train = made.splits["train"].fingerprint if "train" in made.splits else ""
+    return isinstance(run, dict) and (run.get("fingerprint"), run.get("data_recipe")) != (train, made.recipe)

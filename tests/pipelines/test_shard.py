@@ -34,6 +34,7 @@ from kinetics_sounds.pipelines.fetching import summary, worker
 from kinetics_sounds.pipelines.manifest_option import manifest_path
 from kinetics_sounds.pipelines.packing import encode_sample, facts, job, resume
 from kinetics_sounds.shards import index, layout, reader
+from kinetics_sounds.train.config import recipes
 
 from .. import shipped
 from ..hub_server import Blob, Hub
@@ -105,8 +106,29 @@ def test_a_set_smaller_than_a_batch_is_for_the_smallest_recipe(samples: int | No
     )
 
 
-def test_the_batch_is_that_of_the_recommended_recipe() -> None:
-    assert shipped.read("avcl_k32_recommended").settings.batch == facts.BATCH
+def test_a_folder_of_runs_of_other_data_is_passed_over(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = reader.read_dataset(shards)
+    own = {"fingerprint": made.splits["train"].fingerprint, "data_recipe": made.recipe}
+
+    def following(name: str, run: dict[str, str]) -> str:
+        (tmp_path / "runs" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "runs" / name / "run.json").write_text(json.dumps(run))
+        told: str = facts.train_command(made, "shards").partition(" --out ")[2]
+        return told
+
+    assert following("avcl_tiny", own) == ""  # resumed
+    assert following("avcl_tiny", own | {"data_recipe": "packed otherwise"}) == "runs/avcl_tiny-2"
+    assert following("avcl_tiny-2", own | {"fingerprint": "other clips"}) == "runs/avcl_tiny-3"
+    assert following("avcl_tiny-3", own) == "runs/avcl_tiny-3"
+
+
+@pytest.mark.parametrize("classes", ["k32", "k100", "mine", "tiny"])
+def test_the_recommended_recipe_is_that_of_ks_train(classes: str) -> None:
+    assert facts.recommended_recipe(classes) == recipes.recipe_for(classes)
+    assert shipped.read(facts.recommended_recipe(classes)).settings.batch == facts.BATCH
 
 
 def test_the_folder_of_a_manifest_stands_for_it(built: Path, tmp_path: Path) -> None:
