@@ -167,6 +167,16 @@ def candidates(known: BuildState, source: Source, clip: Clip) -> list[str]:
     return [place for place in source.candidates(clip) if made is None or os.path.realpath(place) != made]
 
 
+def rejected(known: BuildState, spec: Address) -> int:
+    """Number of clips that earlier runs rejected from a source, and that do not exist."""
+    return len(known.terminal[name_of(spec)] - known.ok.keys())
+
+
+def found_before(known: BuildState, spec: Address) -> int:
+    """Number of clips that earlier runs found in a source, rejected or not."""
+    return Counter(known.ok.values())[name_of(spec)] + rejected(known, spec)
+
+
 def pending(known: BuildState, spec: Address, clips: Iterable[Clip]) -> list[Clip]:
     """Pending clips of a source: those that do not exist and have no terminal status. Refused ones come last."""
     terminal = known.terminal[name_of(spec)]

@@ -20,7 +20,7 @@ from kinetics_sounds.ledger import Ledger, name_of
 from kinetics_sounds.sources import OnDisk, Source, advice
 
 from ..executors import AHEAD, SECONDS_BETWEEN_LOOKS, Cause, Failed, Pool
-from .build_state import BuildState, candidates
+from .build_state import BuildState, candidates, found_before
 from .task import ClipDone, ClipTask, PartDone, PartTask
 from .throttle import RetryPolicy, Schedule
 from .worker import versions
@@ -167,7 +167,7 @@ def _tasks(turn: SourcePass, source: Source, clips: Iterable[Clip]) -> Iterator[
     near_misses: list[str] = []
     known = turn.run.standing
     on_disk = source if isinstance(source, OnDisk) else None
-    found = Counter(known.ok.values())[name_of(turn.spec)]
+    found = found_before(known, turn.spec)
     for clip in clips:
         if locations := candidates(known, source, clip):
             found += 1

@@ -15,7 +15,7 @@ from kinetics_sounds.ledger import PartEntry, name_of
 from kinetics_sounds.quantities import byte_size, plural
 from kinetics_sounds.sources import OnDisk, Source, TarPart, TarSource, advice
 
-from .build_state import BuildState, candidates, pending
+from .build_state import BuildState, candidates, found_before, pending, rejected
 from .part_contents import known_parts, unread
 from .plan import shared_videos
 from .trim import estimate, unless_shared
@@ -67,7 +67,8 @@ def forecast(
             count = document["clips"] = sum(chances[clip.key] for clip in found)
             if isinstance(source, OnDisk):
                 opened = _opened(source, found, known, shared, min_coverage)
-                document |= _folder(source, lacking, found, opened)
+                document |= _folder(source, lacking, len(found) + found_before(known, spec), opened)
+                document["rejected"] = rejected(known, spec)
                 shares = _shares(found, opened)
             if source.videos_per_hour:
                 hours = count / source.videos_per_hour
@@ -133,16 +134,16 @@ def _forecast_clip(
 
 
 def _folder(
-    source: OnDisk, lacking: Sequence[Clip], found: Sequence[Clip], opened: Mapping[str, tuple[Status, str]]
+    source: OnDisk, lacking: Sequence[Clip], found: int, opened: Mapping[str, tuple[Status, str]]
 ) -> dict[str, Any]:
-    """Information on local files."""
+    """Information on local files, in which `found` clips were found, now or by earlier runs."""
     files, first = source.seen()
     bad = {key: f"{status}: {detail}" for key, (status, detail) in opened.items() if status is not Status.OK}
     near_misses = [near_miss for clip in lacking if (near_miss := source.near_miss(clip))]
     return {
         "files": files,
         "first_files": list(first),
-        "advice": advice(near_misses, found=len(found), files=files, first=first, patterns=source.patterns),
+        "advice": advice(near_misses, found=found, files=files, first=first, patterns=source.patterns),
         "opened": len(opened),
         "good": len(opened) - len(bad),
         "bad": bad,
@@ -211,6 +212,8 @@ def _source_lines(each: Mapping[str, Any]) -> Iterator[str]:
         yield f"  at {each['videos_per_hour']:g} videos per hour, about {byte_size(each['bytes'])} to download"
     for line in each.get("advice", ()):
         yield f"  {line}"
+    if each.get("rejected"):
+        yield f"  {plural(each['rejected'], 'clip')} found there before and rejected (to try anyway: --retry permanent)"
     if each.get("opened"):
         yield f"  opened {each['opened']} of them, {each['good']} readable and long enough"
         for key, said in itertools.islice(each["bad"].items(), NAMED):

@@ -359,6 +359,28 @@ def test_a_wrong_folder_is_told_by_what_lies_in_it(
     assert f"{there.spec}: {told}" in caplog.text
 
 
+def test_a_folder_whose_clips_were_built_or_rejected_is_no_wrong_one(
+    there: Place, sound: bytes, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    lay(there, f"{A}.mp4", b"")
+    there.annotate("c")
+    assert there.build() == 1
+    capsys.readouterr()
+
+    assert there.build("--dry_run") == 0
+    rejected = capsys.readouterr().out
+    assert there.build() == 1
+    lay(there, f"{A}.mp4", sound)
+    assert there.build("--retry=permanent") == 1
+    capsys.readouterr()
+    assert there.build("--dry_run") == 0
+    built = capsys.readouterr().out
+
+    assert "\n  1 clip found there before and rejected (to try anyway: --retry permanent)\n" in rejected
+    assert "rejected" not in built
+    assert "named after" not in rejected + caplog.text + built
+
+
 # --- Names that are no UTF-8 ------------------------------------------------------------------------------------------
 
 
