@@ -168,10 +168,15 @@ class TestResults:
     def test_a_probes_own_options_reach_it(self, judge: Callable[..., dict[str, Any]]) -> None:
         assert "video_to_audio_r2" in judge("crossmodal", "--crossmodal.ks=[1,2]")["scores"]
 
-    def test_results_lie_with_the_run_unless_told_otherwise(self, finished: Path, tmp_path: Path) -> None:
+    def test_results_lie_with_the_run_unless_told_otherwise(
+        self, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         copy = Path(shutil.copytree(finished, tmp_path / "run"))
-        for more in ([], ["--untrained"]):
+        baseline, page = "next: the same command with --untrained, for the baseline", f"next: ks-view {copy}"
+        for more, told in (([], [baseline, page]), (["--untrained"], [page]), ([], [page])):
             assert evaluate.main(["crossmodal", f"--run={copy}", "--workers=0", "--clips=1", *more]) == 0
+            steps = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: ")]
+            assert steps == told
 
         assert sorted(path.parent.name for path in copy.glob("eval/*/results.json")) == [
             "crossmodal",

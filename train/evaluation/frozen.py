@@ -140,7 +140,7 @@ def run(modules: Mapping[str, ModuleType], parsed: Parsed[EvalSettings]) -> int:
             if settings.json:
                 print(json.dumps(found))
         if not settings.json:
-            print(results.format_table(printed))
+            print("\n".join([results.format_table(printed), *results.next_steps(settings, modules)]))
     return DONE
 
 

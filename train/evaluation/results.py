@@ -3,8 +3,9 @@
 import csv
 import io
 import json
+import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -196,6 +197,15 @@ def write_neighbours(
     ]
     document = {name: head[name] for name in ("probe", "recipe", "checkpoint", "on_split", "fingerprint")}
     files.write_bytes(out / "neighbours.json", (json.dumps(document | {"queries": queries}, indent=2) + "\n").encode())
+
+
+def next_steps(settings: Placed, probes: Iterable[str]) -> list[str]:
+    """Lines on what follows results in their default folders: the baseline, unless it is there, and the page."""
+    if settings.out is not None:
+        return []
+    there = all((settings.run / f"eval/{name}_untrained/results.json").is_file() for name in probes)
+    untrained = [] if there else ["next: the same command with --untrained, for the baseline"]
+    return [*untrained, f"next: {shlex.join(['ks-view', files.as_text(settings.run)])}"]
 
 
 def format_scores(results: dict[str, Any], out: Path, *, what: str = "clips") -> str:
