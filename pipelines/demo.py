@@ -325,10 +325,6 @@ def _report(page: Path, out: Path, *, clips: int, took: str, quick: bool) -> Non
             f"{training} for training, the rest held out. All steps before this report took {took}."
         ),
         *([QUICK_NOTE] if quick else []),
-        (
-            "Scores are percentages on held-out clips: the class found by a linear classifier (linear) or by nearest neighbours "
-            "(knn) on the features of the frozen encoders; a clip's own sound among the 10 nearest to its picture (crossmodal)."
-        ),
     ]
     written = report.write(
         page,

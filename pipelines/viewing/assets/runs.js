@@ -20,6 +20,15 @@ const CURVES = {
   mfu: "model FLOPs utilization of the device",
   grad_norm: "L2 norm of the gradients",
 }; // metrics of metrics.jsonl in words
+const PROBES = {
+  linear: "a linear classifier of the frozen encoders' features names the right class (top1)",
+  svm: "a linear support vector machine on the frozen encoders' features names the right class (top1)",
+  knn: "a vote of the nearest training clips, by the frozen encoders' features, names the right class (top1)",
+  retrieval: "a training clip of the right class is among the k nearest (r1, r5 and so on)",
+  crossmodal: "a clip's own sound is among the k nearest to its picture, out of the sounds of all these clips (r10: the 10 nearest)",
+  cluster: "clusters of the features, found without labels, match the classes (nmi, acc)",
+  finetune: "the encoders, trained further with labels, name the right class (top1)",
+}; // when a clip counts as right
 const NEAR = 6; // clips whose neighbours are shown before "more"
 
 /** @param {Array<Object>} runs @param {boolean} withClips whether the page has clips, to which keys lead @returns {Array<Element>} */
@@ -34,7 +43,7 @@ function section(id, title, ...children) {
 }
 
 function scrolled(label, head, rows, aligned = "number") {
-  const cells = (tag, texts) => texts.map((text, n) => make(tag, { class: n ? aligned : undefined, scope: tag === "th" ? "col" : undefined, text }));
+  const cells = (tag, texts) => texts.map((text, n) => make(tag, { class: n ? aligned : undefined, scope: tag === "th" ? "col" : undefined }, ...[text].flat()));
   const body = rows.map((texts) => make("tr", {}, ...cells("td", texts)));
   const table = make("table", {}, make("thead", {}, make("tr", {}, ...cells("th", head))), make("tbody", {}, ...body));
   return make("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": label }, table);
@@ -159,6 +168,17 @@ function mainScores(runs) {
   return scoresTables("main results", runs, kinds, { digits: (value) => value.toFixed(1) });
 }
 
+/** What the main scores are. @returns {Array<Element>} */
+function scoresWords(runs) {
+  const names = [...new Set(kindsOf(runs).map((kind) => kind.probe))];
+  if (!names.length) return [];
+  const chances = runs.flatMap((run) => run.results.map(({ scores }) => scores.top1_chance)).filter(Boolean);
+  const classes = [...new Set(chances.map((chance) => Math.round(100 / chance)))].map(count).join(" or ");
+  const columns = `Percent, with 95% intervals in brackets. guessing: by chance${classes ? `, with ${classes} classes` : ""}; untrained: the same encoders before training.`;
+  const probes = names.filter((name) => Object.hasOwn(PROBES, name)).map((name) => `${name}: ${PROBES[name]}.`);
+  return [columns, ...probes].map((text) => make("p", { class: "words", text }));
+}
+
 /** Scores of all runs, with their intervals, beside those of the untrained encoders and of guessing. */
 function resultsSection(runs) {
   const without = runs.filter((run) => !run.results.length).map((run) => {
@@ -168,7 +188,15 @@ function resultsSection(runs) {
   const kinds = kindsOf(runs);
   if (!kinds.length) return section("results-title", "Results", ...without);
   const told = make("p", { text: "Percent where a metric is a share; in brackets 95% intervals over the judged items. Scores in a row are of the same clips and settings. Untrained encoders are not at chance: a random network already sees motion energy and spectra." });
-  return section("results-title", "Results", told, ...without, ...scoresTables("table of results", runs, kinds, { digits: number }));
+  const easy = kinds.filter((kind) => isEasy(runs, kind));
+  const hidden = make("details", {}, make("summary", { text: "top5, left out above because guessing is right half of the time or more" }), ...scoresTables("table of top5", runs, easy, { digits: number }));
+  const shown = scoresTables("table of results", runs, kinds.filter((kind) => !easy.includes(kind)), { digits: number });
+  return section("results-title", "Results", told, ...without, ...shown, ...(easy.length ? [hidden] : []));
+}
+
+/** Whether it is top5 of ten classes or fewer, which says little. */
+function isEasy(runs, kind) {
+  return kind.metric.endsWith("top5") && Number(chanceOf(runs, kind, { digits: String })) >= 50;
 }
 
 /** Whether a result is of the same probe, and of the same clips and settings. */
@@ -181,8 +209,8 @@ function scoreOf(run, kind, untrained, { digits }) {
   if (!found) return "";
   const { scores, old_step: step } = found;
   const [low, high] = [scores[`${kind.metric}_low`], scores[`${kind.metric}_high`]];
-  const interval = low === undefined || high === undefined ? "" : ` (${digits(low)} to ${digits(high)})`;
-  return `${digits(scores[kind.metric])}${interval}${step === null ? "" : `, at step ${count(step)}`}`;
+  const interval = low === undefined || high === undefined ? [] : [" ", make("span", { class: "interval", text: `(${digits(low)}\u2013${digits(high)})` })];
+  return [digits(scores[kind.metric]), ...interval, step === null ? "" : `, at step ${count(step)}`];
 }
 
 /** What guessing reaches: `top1_chance` of `top1`, `r10_chance` of `video_to_audio_r10`. */

@@ -156,7 +156,7 @@ async function start() {
     view.follow();
   }
   if (told.runs.length) {
-    document.querySelector("h1").after(...mainScores(told.runs), ...told.notes.map((text) => make("p", { text })));
+    document.querySelector("h1").after(...mainScores(told.runs), ...told.notes.map((text) => make("p", { text })), ...scoresWords(told.runs));
     main.append(...runSections(told.runs, told.count > 0));
     main.before(partsOf(main));
   }

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
+from kinetics_sounds import plugins
 from kinetics_sounds.clip import Clip
 from kinetics_sounds.pipelines import publish, view
 from kinetics_sounds.pipelines.publishing import likeness
@@ -68,6 +69,58 @@ def test_linear_comes_before_crossmodal_and_the_main_metric_first(browser: Brows
     assert names("main results") == both
     assert names("table of results") == [*both, "crossmodal video to audio r1"]
     opened.page.context.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_scores_fit_a_phone_with_each_interval_in_one_line(browser: Browser, tmp_path: Path, width: int) -> None:
+    folder = test_runs.run(tmp_path / "one", top1_low=58.12, top1_high=64.88, top1_chance=100 / 6)
+    assert view.main([str(folder)]) == 0
+
+    opened = start(browser, folder / "view.html", viewport={"width": width, "height": 844})
+
+    for name in ("main results", "table of results"):
+        table = opened.page.get_by_role("region", name=name)
+        assert table.evaluate("table => table.scrollWidth <= table.clientWidth")
+        assert table.locator(".interval").evaluate_all("all => all.map(each => each.getClientRects().length)") == [1, 1]
+    opened.page.context.close()
+
+
+def test_the_words_of_every_probe_that_has_a_score_stand_on_top(browser: Browser, tmp_path: Path) -> None:
+    folder = test_runs.run(tmp_path / "one", top1_chance=100 / 6)
+    probes = plugins.names("kinetics_sounds.train.probes")
+    for probe in probes:
+        path = folder / f"eval/{probe}/results.json"
+        test_runs.result(path.parent, False, top1=50.0) if probe != "linear" else None
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"probe": probe}))
+    assert view.main([str(folder)]) == 0
+
+    opened = start(browser, folder / "view.html")
+
+    first, *others = opened.page.get_by_role("banner").locator(".words").all_inner_texts()
+    assert "guessing: by chance, with 6 classes; untrained:" in first
+    assert sorted(line.partition(":")[0] for line in others) == probes
+    opened.page.context.close()
+
+
+def test_top5_of_few_classes_is_folded_away(browser: Browser, tmp_path: Path) -> None:
+    """Whoever guesses five of ten classes is right half of the time."""
+    many = test_runs.run(tmp_path / "many", top5=60.0, top1_chance=100 / 11, top5_chance=500 / 11)
+    few = test_runs.run(tmp_path / "few", top5=60.0, top1_chance=10.0, top5_chance=50.0)
+
+    def metrics(folder: Path) -> list[str]:
+        assert view.main([str(folder)]) == 0
+        opened = start(browser, folder / "view.html")
+        results = opened.page.get_by_role("region", name="Results", exact=True)
+        expect(results.get_by_role("region")).to_have_count(1)
+        shown = results.locator("tbody td:first-child:visible").all_inner_texts()
+        if results.locator("summary").count():
+            results.locator("summary").click()
+            expect(opened.page.get_by_role("region", name="table of top5")).to_contain_text("linear top5")
+        opened.page.context.close()
+        return shown
+
+    assert metrics(many) == ["linear top1", "linear top5"]
+    assert metrics(few) == ["linear top1"]
 
 
 def test_a_table_that_is_cut_off_has_a_shadow_where_there_is_more(browser: Browser, page_of_build: Path) -> None:
