@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# What is shown of pip's hundreds of lines: downloads of 10 MB and more.
+LARGE := /^ *(Downloading|Using cached) .*\([0-9]{2,}(\.[0-9]+)? [MG]B\)/
 # Hundreds of the tests start processes: their modules are compiled once.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n 4 --dist worksteal
 
@@ -16,8 +18,10 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "kinetics-sounds needs Python 3.11 or newer; say which with: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 2; }
 	@echo "installing into .venv: some minutes"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	touch $@
+	@rm -f $@
+	@{ $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]' && touch $@; } | \
+	  sed -u -n -E '$(LARGE)s/^ *//p; s/^(Installing collected packages):.*/\1/p'
+	@test -e $@
 
 # torchcodec looks for FFmpeg's libraries in the system; Debian's are installed where that is ours to do (a container).
 libraries: $(STAMP)

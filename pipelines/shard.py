@@ -36,6 +36,7 @@ from .packing import (
 from .packing import job as packing_job
 from .packing.encode_sample import Packing, Task
 from .packing.job import Job, Made, clip_order
+from .two_splits import in_two_splits
 from .unfinished import unfinished
 
 
@@ -257,6 +258,8 @@ def _prepare(settings: ShardSettings) -> Job:
     if made.classes.note:
         print(f"class list: {made.classes.name} ({made.classes.note.rstrip('.')})", file=log)
     for told in unfinished(made, path.parent):
+        print(f"{path}: {told}", file=sys.stderr)
+    if told := in_two_splits(outcome.clip for outcome in made.outcomes if outcome.media is not None):
         print(f"{path}: {told}", file=sys.stderr)
     job = _job(settings, path, made)
     if not job.orders:

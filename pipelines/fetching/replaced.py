@@ -75,7 +75,7 @@ def left_out_lines(section: Mapping[str, int], out: Path) -> list[str]:
     if not section:
         return []
     few = f"{section['clips']} of the {section['of']} clips"
-    why = "which are not requested now (their files stay); the former command brings them back"
+    why = "which are not requested now (their files stay); the --annotations, --splits and limits of before bring them back"
     return [f"{out}: the new manifest leaves out {few} of the one before, {why}"]
 
 

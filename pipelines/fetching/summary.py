@@ -16,6 +16,7 @@ from kinetics_sounds.fingerprints import Both
 from kinetics_sounds.quantities import byte_size, first_of, plural
 from kinetics_sounds.shards import index
 
+from ..two_splits import in_two_splits
 from . import comparison, coverage, list_report, replaced
 from .driver import RunStats
 from .trim import SPAN_ALONE
@@ -42,8 +43,8 @@ class Account:
     """By split and label."""
     ok: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By split and label."""
-    keys: list[str] = field(default_factory=list)
-    """Keys of the ok clips."""
+    clips: list[Clip] = field(default_factory=list)
+    """The ok clips."""
     missing: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     """Keys of the other clips, by status."""
     bytes: int = 0
@@ -66,7 +67,7 @@ class Account:
             else:
                 self.ok[place] += 1
                 self.sources[outcome.source] += 1
-                self.keys.append(outcome.clip.key)
+                self.clips.append(outcome.clip)
                 self.bytes += outcome.media.bytes
                 dubbed = outcome.media.audio_track not in ("", "original")
                 self.flags.update(silent=outcome.media.silent, still=outcome.media.still, dubbed=dubbed)
@@ -78,7 +79,7 @@ class Account:
     @property
     def complete(self) -> bool:
         """Whether every annotated clip exists."""
-        return len(self.keys) == self.statuses.total()
+        return len(self.clips) == self.statuses.total()
 
     def report(self, classes: ClassList, stats: RunStats, *, seconds: float, both: Both) -> dict[str, Any]:
         """Contents of `report.json`; `both` are the fingerprints of its manifest."""
@@ -91,7 +92,7 @@ class Account:
             "classes": classes.name,
             "note": classes.note,
             "annotated": self.statuses.total(),
-            "ok": len(self.keys),
+            "ok": len(self.clips),
             "statuses": dict(self.statuses.most_common()),
             "missing_such_as": {
                 status: first_of(self.missing[status], EXAMPLES)
@@ -109,9 +110,10 @@ class Account:
                 for split in SPLITS
                 if any(place == split for place, _ in self.annotated)
             },
-            "fingerprint": manifest.fingerprint(self.keys),
+            "fingerprint": manifest.fingerprint(clip.key for clip in self.clips),
             **both,
             "bytes": self.bytes,
+            "in_two_splits": in_two_splits(self.clips),
             "flags": dict(self.flags),
             "remarks": dict(self.remarks.most_common()),
             "remarks_such_as": self.such_as,
@@ -156,6 +158,7 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
             f"workers' time: {stages or 'none'}"
         )
     lines += coverage.lines(report["judged_otherwise"], out) if "judged_otherwise" in report else []
+    lines += [report["in_two_splits"]] if report["in_two_splits"] else []
     lines += replaced.left_out_lines(report.get("left_out", {}), out)
     lines += [list_report.text(report["lists"])] if "lists" in report else []
     lines += [comparison.text(report["compared"])] if "compared" in report else []

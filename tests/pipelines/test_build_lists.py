@@ -632,12 +632,13 @@ def test_another_build_s_manifest_is_not_replaced(
 def test_a_build_over_its_own_folder_says_which_clips_leave_its_manifest(
     videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It says so at its start and at its end; the former command brings the clips back without making them again."""
+    """It says so at its start and at its end; the options of before bring the clips back without making them again."""
     out, classes = tmp_path / "out", tmp_path / "classes.txt"
     classes.write_text("=tap dancing\narchery\n")
     words = ["--classes", classes, "--annotations", write(tmp_path / "annotations.csv", ROWS)]
     call(*words, out=out, source=videos)
     line = f"{out}: the new manifest leaves out 2 of the 4 clips of the one before, which are not requested now"
+    line += " (their files stay); the --annotations, --splits and limits of before bring them back"
     assert line not in capsys.readouterr().out
 
     assert call(*words, "--splits", "train", out=out, source=videos) == 0
