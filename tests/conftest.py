@@ -20,6 +20,7 @@ from .wire import Proxy
 
 __all__ = ["hub_server"]
 
+gc.disable()  # until all tests are collected: what they are stays
 torch.set_num_threads(1)  # many small tests on few cores: threads would only wait for each other
 os.environ["OMP_NUM_THREADS"] = "1"  # and so in the processes that they start
 
@@ -58,6 +59,7 @@ def pytest_collection_finish() -> None:
     """What is there now stays: the collector need not look at it again after each of thousands of tests."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
