@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from safetensors.torch import load_file
 
 from kinetics_sounds.stream import open_split
 from kinetics_sounds.train import pretrain
+
+from ..signals import sends
 
 Argv = Callable[..., list[str]]
 
@@ -76,23 +77,13 @@ def test_what_one_rank_finds_bad_all_know_and_one_writes(small: Argv, shards: Pa
     assert lines(out)[-1]["bad_samples"] == 1
 
 
+@pytest.mark.usefixtures("forked_ranks")
 def test_a_signal_stops_all_ranks_after_saving_and_the_next_run_goes_on(small: Argv, tmp_path: Path) -> None:
+    """What is said then is that of one process: `test_pretrain.TestSignals`."""
     out = tmp_path / "run"
-    words = [sys.executable, "-m", "kinetics_sounds.train", *small(out, "--devices=2", "--steps=100000")]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            until = time.monotonic() + 200
-            while not (out / "metrics.jsonl").exists() or len(lines(out)) < 2:
-                assert time.monotonic() < until
-                assert process.poll() is None
-                time.sleep(0.05)
-            process.send_signal(signal.SIGTERM)
-            said, _ = process.communicate(timeout=60)
-        finally:
-            process.kill()  # its ranks go with it
+    with sends(signal.SIGTERM, lambda: (out / "metrics.jsonl").exists() and len(lines(out)) >= 2):
+        assert pretrain.main(small(out, "--devices=2", "--steps=100000")) == 3
 
-    assert process.returncode == 3
-    assert "stopped by SIGTERM at step" in said
     done = lines(out)[-1]["step"]
     assert (out / "checkpoints" / f"step-{done:08d}" / "state.json").is_file()
     assert pretrain.main(small(out, f"--steps={done + 1}")) == 0

@@ -17,6 +17,8 @@ import torch
 from kinetics_sounds import cores
 from kinetics_sounds.train.distributed import devices, launch
 
+from ..signals import sends
+
 HERE = Path(__file__).parent
 
 pytestmark = pytest.mark.slow
@@ -89,6 +91,13 @@ def test_a_rank_that_is_killed_is_named_and_ends_the_others(tasks: Any, capsys: 
     assert time.monotonic() - began < 40
 
 
+@pytest.mark.usefixtures("forked_ranks")
+def test_a_signal_reaches_every_rank_and_the_code_is_theirs(tasks: Any, tmp_path: Path) -> None:
+    with sends(signal.SIGTERM, lambda: len(list(tmp_path.glob("*.ready"))) == 2):
+        assert launch.ranks(tasks.waits_for_a_signal, [str(tmp_path)], devices=2, prog="ks-train") == 3
+    assert [(tmp_path / f"{rank}.stopped").read_text() for rank in range(2)] == ["SIGTERM", "SIGTERM"]
+
+
 STARTER = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -120,14 +129,6 @@ def waiting(tmp_path: Path) -> Iterator[Callable[[], tuple[subprocess.Popen[byte
     for process in started:
         process.kill()
         process.wait()
-
-
-def test_a_signal_reaches_every_rank_and_the_code_is_theirs(waiting: Any, tmp_path: Path) -> None:
-    process, _ = waiting()
-    process.send_signal(signal.SIGTERM)
-
-    assert process.wait(timeout=30) == 3
-    assert [(tmp_path / f"{rank}.stopped").read_text() for rank in range(2)] == ["SIGTERM", "SIGTERM"]
 
 
 def test_ranks_do_not_outlive_whoever_started_them(waiting: Any) -> None:

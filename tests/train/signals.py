@@ -1,0 +1,27 @@
+"""A signal to this process while its main thread trains."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def sends(number: signal.Signals, when: Callable[[], object]) -> Iterator[None]:
+    """Send this process a signal, once, as soon as `when` is true within the block."""
+    over = threading.Event()
+
+    def wait() -> None:
+        while not over.wait(0.05):
+            if when():
+                os.kill(os.getpid(), number)
+                return
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    try:
+        yield
+    finally:
+        over.set()
+        waiting.join()
