@@ -65,11 +65,11 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluated:
-    """The clips that scores are of: a whole split of a shard set."""
+class UsedSplit:
+    """The clips that scores are of, or that a run was trained on: a whole split of a shard set."""
 
     shards: str
-    """Path or URL of the shard set as given to ks-eval."""
+    """Path or URL of the shard set as recorded."""
     split: str
     selection: str
     """`fingerprints.selection` of the split."""
@@ -98,8 +98,10 @@ class Run:
     """Contents of run.json: recipe, classes, split, steps, versions."""
     curves: Mapping[str, Curve]
     results: Sequence[Result]
-    evaluated: Sequence[Evaluated]
+    evaluated: Sequence[UsedSplit]
     """What the results with scores are of, where they tell it."""
+    trained: UsedSplit | None
+    """What the run was trained on, if it is recorded."""
     bad: Sequence[Mapping[str, str]]
     """Samples that could not be read: key and reason."""
     bad_count: int
@@ -142,13 +144,15 @@ def read(run: Path) -> Run:
     pictures = [(path.parent, clip) for path, each in maps for clip in _tables(each.get("clips"))]
     near_paths = sorted((run / "eval").glob(f"**/{NEIGHBOURS}"))
     near = [each for path in near_paths if (each := _neighbours(_inside(path, run)))]
+    facts = _json(run / FACTS)
     return Run(
         name=files.as_text(run),
         published=is_published(run),
-        facts=_facts(_json(run / FACTS)),
+        facts=_facts(facts),
         curves={} if is_published(run) else _curves(list(_lines(run / METRICS))),
         results=found,
         evaluated=_evaluated(told.values()),
+        trained=_used(facts, split=facts.get("train_split"), clips=_data(facts).get("samples")),
         bad=[{name: str(line.get(name, "")) for name in ("key", "reason")} for line in bad[:MOST_BAD]],
         bad_count=len(bad),
         maps=[_map(folder, clip, run) for folder, clip in pictures[:MOST_MAPS]],
@@ -165,10 +169,14 @@ def _runs_below(folder: Path) -> str:
     return f"; runs in it: {', '.join(found[:MOST_NAMED])}{more}" if found else ""
 
 
+def _data(told: Mapping[str, Any]) -> Mapping[str, Any]:
+    data = told.get("data")
+    return data if isinstance(data, dict) else {}
+
+
 def _facts(told: Mapping[str, Any]) -> dict[str, str]:
-    data = told.get("data") if isinstance(told.get("data"), dict) else {}
     facts = {name: told.get(name, "") for name in ("recipe", "classes", "train_split", "note")}
-    facts |= {name: (data or {}).get(name, "") for name in ("samples", "steps", "batch")}
+    facts |= {name: _data(told).get(name, "") for name in ("samples", "steps", "batch")}
     return {name: str(value) for name, value in facts.items() if value not in ("", None)}
 
 
@@ -238,14 +246,18 @@ def _result(told: Mapping[str, Any], *, newest: int) -> Result | None:
     )
 
 
-def _evaluated(results: Iterable[Mapping[str, Any]]) -> list[Evaluated]:
-    found: dict[Evaluated, None] = {}
-    for told in results:
-        shards, split, selection = (str(told.get(name) or "") for name in ("shards", "on_split", "selection"))
-        clips = told.get("samples")
-        if isinstance(told.get("scores"), dict) and isinstance(clips, int) and shards and selection:
-            found[Evaluated(shards, split, selection, clips)] = None
-    return list(found)
+def _evaluated(results: Iterable[Mapping[str, Any]]) -> list[UsedSplit]:
+    told = [each for each in results if isinstance(each.get("scores"), dict)]
+    found = [_used(each, split=each.get("on_split"), clips=each.get("samples")) for each in told]
+    return list(dict.fromkeys(each for each in found if each))
+
+
+def _used(told: Mapping[str, Any], *, split: object, clips: object) -> UsedSplit | None:
+    """A split of a results.json or run.json; None if the file does not tell all of it."""
+    shards, selection = (str(told.get(name) or "") for name in ("shards", "selection"))
+    if not isinstance(clips, int) or not shards or not selection:
+        return None
+    return UsedSplit(shards, str(split or ""), selection, clips)
 
 
 def _neighbours(path: Path) -> list[Mapping[str, Any]]:

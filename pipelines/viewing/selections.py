@@ -1,4 +1,4 @@
-"""Whether the scores of a run are of the clips that are shown: a build may have changed after its shards were evaluated."""
+"""Whether a run used the clips that are shown: a build may have changed, or moved, after its shards were used."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -9,32 +9,50 @@ from kinetics_sounds.clip import SPLITS
 from kinetics_sounds.errors import KineticsSoundsError
 from kinetics_sounds.shards import reader
 
-from .runs import Evaluated, Run
+from .runs import Run, UsedSplit
 from .sets import OK, SHARDS, Set
 
 
 def differing(found: Sequence[Set], run: Run) -> list[str]:
-    """A line for each shown dataset and split of which the run's scores are not, though the evaluated shards lie there."""
-    return list(dict.fromkeys(line for its in found for each in run.evaluated for line in _differing(its, each)))
+    """A line for each split that a run's scores are of, or its training was on, where what is shown has another."""
+    lines = [
+        line for each in run.evaluated for line in (*_changed(found, each, "scores are of"), *_elsewhere(found, each))
+    ]
+    if run.trained is not None:
+        lines += _changed(found, run.trained, "the run was trained on")
+    return list(dict.fromkeys(lines))
 
 
-def _differing(its: Set, evaluated: Evaluated) -> Iterator[str]:
-    if evaluated.split not in SPLITS or not _lies_in(its, evaluated.shards):
-        return
+def _changed(found: Sequence[Set], used: UsedSplit, what: str) -> Iterator[str]:
+    """A line for each shown dataset whose split is another one now, though the shards lie there."""
+    for its in found:
+        if used.split in SPLITS and _lies_in(its, used.shards) and not _has(its, used):
+            now = len(_clips(its, used))
+            other = ", with other keys or labels" if now == used.clips else ""
+            yield f"{what} another selection than {its.name}: {used.clips} {used.split} clips, now {now}{other}"
+
+
+def _elsewhere(found: Sequence[Set], used: UsedSplit) -> Iterator[str]:
+    """A line if the shards lie in no shown dataset, and none has the same clips."""
+    if used.split in SPLITS and found and not any(_lies_in(its, used.shards) or _has(its, used) for its in found):
+        yield f"scores are of {used.clips} {used.split} clips of {used.shards}, which is not shown here"
+
+
+def _has(its: Set, used: UsedSplit) -> bool:
+    return fingerprints.selection(_clips(its, used)) == used.selection
+
+
+def _clips(its: Set, used: UsedSplit) -> set[tuple[str, str, str]]:
+    """Key, label and split of the ok clips of the split; where those are others, without clips that ks-shard left out."""
     now = {
         (row.key, row.label, row.split)
         for row in its.rows
-        if row.split == evaluated.split and (row.status == OK or row.sample >= 0)
+        if row.split == used.split and (row.status == OK or row.sample >= 0)
     }
-    if fingerprints.selection(now) == evaluated.selection:
-        return
-    left = set() if its.kind == SHARDS else _left(evaluated)
-    now = {row for row in now if row[0] not in left}
-    if fingerprints.selection(now) == evaluated.selection:
-        return
-    what = f"{evaluated.clips} {evaluated.split} clips, now {len(now)}"
-    other = ", with other keys or labels" if len(now) == evaluated.clips else ""
-    yield f"scores are of another selection than {its.name}: {what}{other}"
+    if its.kind == SHARDS or fingerprints.selection(now) == used.selection:
+        return now
+    left = _left(used)
+    return {row for row in now if row[0] not in left}
 
 
 def _lies_in(its: Set, shards: str) -> bool:
@@ -47,9 +65,9 @@ def _lies_in(its: Set, shards: str) -> bool:
     return place.is_relative_to(folder)
 
 
-def _left(evaluated: Evaluated) -> set[str]:
+def _left(used: UsedSplit) -> set[str]:
     """Clips that ks-shard left out of the split, if the shards are still there."""
     try:
-        return {clip.key for read in reader.indexes(Path(evaluated.shards), evaluated.split) for clip in read.left}
+        return {clip.key for read in reader.indexes(Path(used.shards), used.split) for clip in read.left}
     except (KineticsSoundsError, OSError, ValueError):
         return set()
