@@ -29,7 +29,7 @@ QUICK = (48, 8)
 """Clips and steps of `--quick`."""
 QUICK_NOTE = (
     "With so few clips and steps, the scores show that every step works, not learning; "
-    "ks-demo without --quick, about 4 minutes, shows learning."
+    "the full ks-demo, about 4 minutes on two cores, shows learning."
 )
 CLASSES_FILE = "demo6.txt"
 """The class list, which is called by the file's name."""

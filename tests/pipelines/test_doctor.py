@@ -647,7 +647,7 @@ def test_a_live_source_that_gives_its_video_is_ok(
 
     asked, local = json.loads(capsys.readouterr().out)
     assert (asked["name"], asked["verdict"]) == ("live youtube", "ok")
-    assert re.search(r"/good\.mp4: ok, 0\.\d MB \(h264, aac\) in \d s$", asked["found"])
+    assert re.search(r"/good\.mp4: ok, \d+\.\d kB \(h264, aac\) in \d s$", asked["found"])
     assert (local["name"], local["verdict"]) == ("live local", "ok")
     assert [path.name for path in tmp_path.iterdir()] == ["k400"]
 

@@ -25,7 +25,7 @@ const PROBES = {
   svm: "a linear support vector machine on the frozen encoders' features names the right class (top1)",
   knn: "a vote of the nearest training clips, by the frozen encoders' features, names the right class (top1)",
   retrieval: "a training clip of the right class is among the k nearest (r1, r5 and so on)",
-  crossmodal: "a clip's own sound is among the k nearest to its picture, out of the sounds of all these clips (r10: the 10 nearest)",
+  crossmodal: "of all these clips' sounds, a clip's own is among the k nearest to its picture (r10: k is 10)",
   cluster: "clusters of the features, found without labels, match the classes (nmi, acc)",
   finetune: "the encoders, trained further with labels, name the right class (top1)",
 }; // when a clip counts as right
@@ -174,7 +174,7 @@ function scoresWords(runs) {
   if (!names.length) return [];
   const chances = runs.flatMap((run) => run.results.map(({ scores }) => scores.top1_chance)).filter(Boolean);
   const classes = [...new Set(chances.map((chance) => Math.round(100 / chance)))].map(count).join(" or ");
-  const columns = `Percent, with 95% intervals in brackets. guessing: by chance${classes ? `, with ${classes} classes` : ""}; untrained: the same encoders before training.`;
+  const columns = `Percent, with 95% intervals. guessing: by chance${classes ? `, with ${classes} classes` : ""}; untrained: the same encoders before training.`;
   const probes = names.filter((name) => Object.hasOwn(PROBES, name)).map((name) => `${name}: ${PROBES[name]}.`);
   return [columns, ...probes].map((text) => make("p", { class: "words", text }));
 }
