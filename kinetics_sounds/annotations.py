@@ -17,6 +17,7 @@ from . import files, retry, web
 from .classes import normal
 from .clip import SPLITS, Clip
 from .errors import AnnotationError
+from .quantities import first_lines
 from .redact import of_url, redact, redact_url
 
 OFFICIAL = "https://s3.amazonaws.com/kinetics/400/annotations/{split}.csv"
@@ -97,8 +98,7 @@ def read(
     except csv.Error as error:
         wrong.append(f"{path}:{rows.line_num}: is not a CSV: {error}; look for an unclosed quote")
     if wrong:
-        more = [f"and {len(wrong) - _MOST_WRONG} more"] if len(wrong) > _MOST_WRONG else []
-        raise AnnotationError("\n".join([*wrong[:_MOST_WRONG], *more]))
+        raise AnnotationError(first_lines(wrong, _MOST_WRONG))
     return Annotations(tuple(found), seen)
 
 

@@ -9,11 +9,11 @@ from kinetics_sounds.quantities import plural
 
 def in_two_splits(clips: Iterable[Clip]) -> str:
     """A sentence about the videos with clips in more than one split; empty if there are none."""
-    splits = defaultdict[str, set[str]](set)
+    first: dict[str, str] = {}
+    shared = defaultdict[str, set[str]](set)
     for clip in clips:
-        if clip.youtube_id:
-            splits[clip.youtube_id].add(clip.split)
-    shared = {video: where for video, where in splits.items() if len(where) > 1}
+        if clip.youtube_id and (before := first.setdefault(clip.youtube_id, clip.split)) != clip.split:
+            shared[clip.youtube_id] |= {before, clip.split}
     if not shared:
         return ""
     where = ", ".join(sorted(set().union(*shared.values()), key=SPLITS.index))

@@ -13,7 +13,7 @@ from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip, Kind, Media, Outcome, Status
 from kinetics_sounds.errors import ShardError
 from kinetics_sounds.fingerprints import Both
-from kinetics_sounds.quantities import byte_size, first_of, plural
+from kinetics_sounds.quantities import byte_size, plural
 from kinetics_sounds.shards import index
 
 from ..two_splits import in_two_splits
@@ -46,7 +46,7 @@ class Account:
     clips: list[Clip] = field(default_factory=list)
     """The ok clips."""
     missing: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """Keys of the other clips, by status."""
+    """Keys of the first other clips, by status."""
     bytes: int = 0
     flags: Counter[str] = field(default_factory=lambda: Counter(silent=0, still=0, dubbed=0))
     """Ok clips with properties that may matter for training: silent, still and others."""
@@ -63,7 +63,8 @@ class Account:
             self.kinds[outcome.status.kind.value] += 1
             self.annotated[place] += 1
             if outcome.media is None:
-                self.missing[outcome.status.value].append(outcome.clip.key)
+                if len(some := self.missing[outcome.status.value]) < EXAMPLES:
+                    some.append(outcome.clip.key)
             else:
                 self.ok[place] += 1
                 self.sources[outcome.source] += 1
@@ -95,9 +96,7 @@ class Account:
             "ok": len(self.clips),
             "statuses": dict(self.statuses.most_common()),
             "missing_such_as": {
-                status: first_of(self.missing[status], EXAMPLES)
-                for status, _ in self.statuses.most_common()
-                if status != Status.OK
+                status: self.missing[status] for status, _ in self.statuses.most_common() if status in self.missing
             },
             "kinds": dict(self.kinds.most_common()),
             "sources": dict(self.sources.most_common()),
@@ -192,7 +191,9 @@ def _outcomes(report: Mapping[str, Any]) -> Iterator[str]:
         told = [f"{missing - lost} will be retried by the next run"] if missing > lost else []
         told += [f"{lost} will not be tried again (to try anyway: --retry permanent)"] if lost else []
         yield f"of the missing clips, {', '.join(told)}"
-        yield from (f"{status}: {clips}" for status, clips in report["missing_such_as"].items())
+        for status, keys in report["missing_such_as"].items():
+            more = report["statuses"][status] - len(keys)
+            yield f"{status}: {', '.join(keys)}{f' and {more} more' if more else ''}"
     if report["sources"]:
         yield f"sources: {', '.join(f'{count} from {source}' for source, count in report['sources'].items())}"
 

@@ -68,8 +68,10 @@ def computes_on(device: torch.device) -> str:
 
     oneDNN and MKL choose kernels by the instruction set, and sums are split by threads: both change the order of additions.
     """
-    if device.type != "cpu":
+    if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return str(device)
     return f"{_cpu_name()}, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
 
 

@@ -85,7 +85,7 @@ def test_the_report_adds_up(tmp_path: Path) -> None:
         "annotated": 5,
         "ok": 3,
         "statuses": {"ok": 3, "private": 1, "network": 1},
-        "missing_such_as": {"private": "id2_000003_000005", "network": "id3_000003_000005"},
+        "missing_such_as": {"private": ["id2_000003_000005"], "network": ["id3_000003_000005"]},
         "kinds": {"ok": 3, "permanent": 1, "retry": 1},
         "sources": {"local:/a": 2, "cvdf": 1},
         "coverage": {
