@@ -209,12 +209,20 @@ def model_only(parsed: Parsed[TrainSettings]) -> Parsed[TrainSettings]:
 
 
 def shards_of(facts: Mapping[str, Any]) -> Address:
-    """Shards that a run was trained on; raises RunError if there are none, or for a URL, which only the user may have opened."""
+    """Shards that a run was trained on; raises RunError for a URL, which is only opened if the user gives it, or for none."""
     if not facts["shards"]:
         raise RunError("the run has no shards of its own (its weights were converted); give those to use with --shards")
     shards = Address(str(facts["shards"]))
     if remote.is_url(shards):
         raise RunError(f"the run was trained on {shards}, a URL that is opened only if you give it with --shards")
+    return shards
+
+
+def shards_to_evaluate(given: Address | None, facts: Mapping[str, Any]) -> Address:
+    """`--shards`, else those that the run was trained on; raises RunError if these are not there, and like `shards_of`."""
+    if given is not None:
+        return given
+    shards = shards_of(facts)
     if not Path(shards.real).is_dir():
         raise RunError(f"the run was trained on {shards}, which is not there; give the shards with --shards")
     return shards

@@ -171,9 +171,9 @@ class Encoders:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """Description of the run's shard set; raises ShardError if it is damaged.
+        """Description of the run's shard set; raises ShardError if it is not reachable.
 
-        Raises RunError if the shards are not there, or at a URL, which is not opened on behalf of a run; use
+        Raises RunError if the shards are at a URL, which is not opened on behalf of a run; use
         `reader.read_dataset(encoders.shards)`.
         """
         return reader.read_dataset(run_folder.shards_of({"shards": self.shards}))

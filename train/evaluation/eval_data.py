@@ -57,7 +57,7 @@ def open_eval_data(settings: EvalDataSettings) -> EvalData:
     Raises RunError if the folder is not a run, or the run reads mel-spectrograms and those of the shard set differ.
     """
     facts = run_folder.read_facts(settings.run)
-    shards = settings.shards or run_folder.shards_of(facts)
+    shards = run_folder.shards_to_evaluate(settings.shards, facts)
     dataset = reader.read_dataset(shards)
     on = settings.on_split or run_folder.default_eval_split(dataset.splits) or facts["train_split"]
     check_mel(settings.run, facts, dataset, shards=shards)

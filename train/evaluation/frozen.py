@@ -90,7 +90,7 @@ def run(modules: Mapping[str, ModuleType], parsed: Parsed[EvalSettings]) -> int:
     settings = parsed.settings
     at_least(settings, clips=1, batch=1, workers=0)
     facts = run_folder.read_facts(settings.run)
-    shards = settings.shards or run_folder.shards_of(facts)
+    shards = run_folder.shards_to_evaluate(settings.shards, facts)
     dataset = reader.read_dataset(shards)
     on = settings.on_split or run_folder.default_eval_split(dataset.splits) or facts["train_split"]
     fit = _fit_split(

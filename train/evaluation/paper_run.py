@@ -118,7 +118,7 @@ def _checked_set(protocol: PaperProtocol, settings: Any, parts: Mapping[str, Map
     if isinstance(settings, sounds.Settings):
         labels = {each.label for each in sounds.read(settings.folder).recordings}
         return protocol.note_on(sounds.data_set(settings.folder) or "a list of your own", len(labels), sound=True)
-    shards = settings.shards or run_folder.shards_of(run_folder.read_facts(settings.run))
+    shards = run_folder.shards_to_evaluate(settings.shards, run_folder.read_facts(settings.run))
     dataset = reader.read_dataset(shards)
     needed = dict.fromkeys(name for part in parts.values() for name in part.values())
     if lacks := [name for name in needed if name not in dataset.every_split]:

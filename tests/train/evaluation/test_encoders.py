@@ -244,7 +244,7 @@ def test_shards_that_are_gone_hinder_only_who_asks_for_them(finished: Path, tmp_
 
     assert encoders.features(raw(mel_FT=np.zeros((256, 256), np.float16)))[0].shape == (16,)
     assert encoders.mel == train.load(finished).mel
-    with pytest.raises(RunError, match="/nowhere, which is not there; give the shards with --shards"):
+    with pytest.raises(ShardError, match="/nowhere: has no shard set"):
         _ = encoders.dataset
 
 

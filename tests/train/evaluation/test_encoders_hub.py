@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kinetics_sounds import stream, train
-from kinetics_sounds.errors import RemoteError, RunError
+from kinetics_sounds.errors import RemoteError, RunError, ShardError
 from kinetics_sounds.pipelines.publishing import run
 
 from ...hub_server import Blob, Hub
@@ -42,7 +42,7 @@ def test_the_set_of_a_run_from_the_hub_is_where_it_is_packed_by_default(
     encoders = train.load(URL)
 
     assert encoders.shards == "data/tiny/shards"
-    with pytest.raises(RunError, match="data/tiny/shards, which is not there; give the shards with --shards"):
+    with pytest.raises(ShardError, match="data/tiny/shards: has no shard set"):
         _ = encoders.dataset
 
 

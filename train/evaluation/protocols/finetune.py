@@ -113,7 +113,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     settings, classifier = parsed.settings, parsed.groups["supervised"]
     at_least(settings, epochs=1, clips_per_video=1, batch=2, clips=1, seed=0, devices=1, workers=0)
     facts = run_folder.read_facts(settings.run)
-    shards = settings.shards or run_folder.shards_of(facts)
+    shards = run_folder.shards_to_evaluate(settings.shards, facts)
     dataset = reader.read_dataset(shards)
     val, on = training.val_and_on(settings, dataset.every_split, shards=shards)
     check_apart(settings, shards, dataset, (settings.fit_split, val, on))

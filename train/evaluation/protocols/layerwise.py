@@ -172,7 +172,7 @@ def _asked(settings: Settings) -> _Asked:
     """Check everything that can be checked before training; raises SettingsError, RunError or ShardError."""
     at_least(settings, epochs=1, batch=2, clips=1, seed=0, devices=1, workers=0)
     facts = run_folder.read_facts(settings.run)
-    shards = settings.shards or run_folder.shards_of(facts)
+    shards = run_folder.shards_to_evaluate(settings.shards, facts)
     dataset = reader.read_dataset(shards)
     val, on = training.val_and_on(settings, dataset.every_split, shards=shards)
     check_apart(settings, shards, dataset, (settings.fit_split, val, on))
