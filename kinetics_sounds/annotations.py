@@ -96,7 +96,7 @@ def read(
             except ValueError as error:
                 wrong.append(f"{path}:{rows.line_num}: {error}")
     except csv.Error as error:
-        wrong.append(f"{path}:{rows.line_num}: is not a CSV: {error}; look for an unclosed quote")
+        wrong.insert(0, f"{path}:{rows.line_num}: is not a CSV: {error}; look for an unclosed quote")
     if wrong:
         raise AnnotationError(first_lines(wrong, _MOST_WRONG))
     return Annotations(tuple(found), seen)

@@ -18,6 +18,7 @@ from kinetics_sounds.settings import parse
 from kinetics_sounds.shards import reader
 from kinetics_sounds.shards.index import Dataset
 
+from . import several_splits
 from .manifest_option import manifest_path
 from .publishing import card, check, contents, diff, options, push, run, versions
 from .publishing.facts import LICENSES
@@ -203,15 +204,9 @@ def _shards(place: Address) -> Dataset:
 
 
 def _leaks(made: manifest.Manifest, out: Path) -> list[str]:
-    """A line about videos that are in two splits, if any."""
-    clips = (outcome.clip for outcome in made.outcomes)
-    rows = ({"youtube_id": clip.youtube_id, "split": clip.split, "key": clip.key} for clip in clips)
-    found = list(check.video_leaks(rows))
-    if not found:
-        return []
-    first, are = f"{found[0].place}: {found[0].what}", "is" if len(found) == 1 else "are"
-    all_of_them = f"ks-publish check {shlex.quote(str(out))} lists them"
-    return [f"{plural(len(found), 'video')} {are} in more than one split (such as {first}); {all_of_them}"]
+    """A line about videos with clips in more than one split, if any."""
+    found = several_splits.in_several_splits(outcome.clip for outcome in made.outcomes)
+    return [f"{several_splits.text(found)}; ks-publish check {shlex.quote(str(out))} lists them"] if found else []
 
 
 def _print_result(done: Made, left: Sequence[str], *, as_json: bool, pushed: bool) -> None:

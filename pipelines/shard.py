@@ -19,7 +19,7 @@ from kinetics_sounds.quantities import plural
 from kinetics_sounds.settings import parse
 from kinetics_sounds.shards import index, layout
 
-from . import executors
+from . import executors, several_splits
 from .attempts import RetryOnce
 from .manifest_option import manifest_path
 from .packing import (
@@ -36,7 +36,6 @@ from .packing import (
 from .packing import job as packing_job
 from .packing.encode_sample import Packing, Task
 from .packing.job import Job, Made, clip_order
-from .two_splits import in_two_splits
 from .unfinished import unfinished
 
 
@@ -259,8 +258,8 @@ def _prepare(settings: ShardSettings) -> Job:
         print(f"class list: {made.classes.name} ({made.classes.note.rstrip('.')})", file=log)
     for told in unfinished(made, path.parent):
         print(f"{path}: {told}", file=sys.stderr)
-    if told := in_two_splits(outcome.clip for outcome in made.outcomes if outcome.media is not None):
-        print(f"{path}: {told}", file=sys.stderr)
+    if found := several_splits.in_several_splits(each.clip for each in made.outcomes if each.media is not None):
+        print(f"{path}: {several_splits.text(found)}", file=sys.stderr)
     job = _job(settings, path, made)
     if not job.orders:
         raise SettingsError(f"{path}: has no ok clip, so there is nothing to pack; see its status column")

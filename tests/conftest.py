@@ -20,7 +20,8 @@ from .wire import Proxy
 
 __all__ = ["hub_server"]
 
-gc.disable()  # until all tests are collected: what they are stays
+if "PYTEST_XDIST_WORKER" in os.environ:
+    gc.disable()  # until all tests are collected: what they are stays
 torch.set_num_threads(1)  # many small tests on few cores: threads would only wait for each other
 os.environ["OMP_NUM_THREADS"] = "1"  # and so in the processes that they start
 

@@ -251,11 +251,14 @@ def test_the_first_ten_wrong_rows_are_named_at_once(tmp_path: Path) -> None:
     assert refusal(path).splitlines() == [*(f"{path}:{line}: {told}" for line in range(3, 13)), "and 2 more"]
 
 
-def test_a_row_before_an_unclosed_quote_is_named_too(tmp_path: Path) -> None:
-    first, second = refusal(write(tmp_path, "bowling,5JzkrOVhPOw,x,9,val", '"zumba,a0000000000,1,11,val')).splitlines()
+def test_an_unclosed_quote_is_named_before_the_wrong_rows_above_it(tmp_path: Path) -> None:
+    rows = ["bowling,5JzkrOVhPOw,x,9,val"] * 12
+    first, *others, last = refusal(write(tmp_path, *rows, '"zumba,a0000000000,1,11,val')).splitlines()
 
-    assert "csv:2: time_start 'x' is not" in first
-    assert ": is not a CSV: " in second
+    assert first.endswith("look for an unclosed quote")
+    assert len(others) == 9
+    assert "csv:2: time_start 'x' is not" in others[0]
+    assert last == "and 3 more"
 
 
 def test_bad_rows_of_other_labels_do_not_matter(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from kinetics_sounds.fingerprints import Both
 from kinetics_sounds.quantities import byte_size, plural
 from kinetics_sounds.shards import index
 
-from ..two_splits import in_two_splits
+from .. import several_splits
 from . import comparison, coverage, list_report, replaced
 from .driver import RunStats
 from .trim import SPAN_ALONE
@@ -112,7 +112,7 @@ class Account:
             "fingerprint": manifest.fingerprint(clip.key for clip in self.clips),
             **both,
             "bytes": self.bytes,
-            "in_two_splits": in_two_splits(self.clips),
+            "in_several_splits": several_splits.in_several_splits(self.clips),
             "flags": dict(self.flags),
             "remarks": dict(self.remarks.most_common()),
             "remarks_such_as": self.such_as,
@@ -157,7 +157,7 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
             f"workers' time: {stages or 'none'}"
         )
     lines += coverage.lines(report["judged_otherwise"], out) if "judged_otherwise" in report else []
-    lines += [report["in_two_splits"]] if report["in_two_splits"] else []
+    lines += [several_splits.text(found)] if (found := report["in_several_splits"]) else []
     lines += replaced.left_out_lines(report.get("left_out", {}), out)
     lines += [list_report.text(report["lists"])] if "lists" in report else []
     lines += [comparison.text(report["compared"])] if "compared" in report else []

@@ -116,7 +116,7 @@ def train_command(made: Dataset, shards: str) -> str:
     small = 2 <= samples < BATCH
     options = ["--config", SMALL, "--batch", str(samples)] if small else []
     default = Path("runs", SMALL if small else recommended_recipe(made.classes))
-    numbered = (default.with_name(f"{default.name}-{number}") for number in itertools.count(2))
+    numbered = (default.with_name(f"{default.name}_{number}") for number in itertools.count(2))
     out = next(each for each in itertools.chain([default], numbered) if not _has_run_of_other_data(each, made))
     return shlex.join(["ks-train", "--shards", shards, *options, *([] if out == default else ["--out", str(out)])])
 

@@ -120,9 +120,9 @@ def test_a_folder_of_runs_of_other_data_is_passed_over(
         return told
 
     assert following("avcl_tiny", own) == ""  # resumed
-    assert following("avcl_tiny", own | {"data_recipe": "packed otherwise"}) == "runs/avcl_tiny-2"
-    assert following("avcl_tiny-2", own | {"fingerprint": "other clips"}) == "runs/avcl_tiny-3"
-    assert following("avcl_tiny-3", own) == "runs/avcl_tiny-3"
+    assert following("avcl_tiny", own | {"data_recipe": "packed otherwise"}) == "runs/avcl_tiny_2"
+    assert following("avcl_tiny_2", own | {"fingerprint": "other clips"}) == "runs/avcl_tiny_3"
+    assert following("avcl_tiny_3", own) == "runs/avcl_tiny_3"
 
 
 @pytest.mark.parametrize("classes", ["k32", "k100", "mine", "tiny"])

@@ -60,6 +60,6 @@ def test_publishing_tells_of_a_video_in_two_splits_in_one_line(
     assert publish.main(["--manifest", str(path), "--out", str(tmp_path / "out"), "--no_hashes"]) == 0
 
     assert capsys.readouterr().err == (
-        f"{path}: 1 video is in more than one split (such as {first.youtube_id}: the video is in test and train); "
-        f"ks-publish check {tmp_path}/out lists them\n"
+        f"{path}: 1 video has clips in more than one split (such as {first.youtube_id}: test, train), so scores may be too "
+        f"high; ks-publish check {tmp_path}/out lists them\n"
     )

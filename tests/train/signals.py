@@ -13,10 +13,12 @@ def sends(number: signal.Signals, when: Callable[[], object]) -> Iterator[None]:
     over = threading.Event()
 
     def wait() -> None:
-        while not over.wait(0.05):
-            if when():
+        try:
+            while not (over.wait(0.05) or when()):
+                pass
+        finally:  # also if `when` raises: else the test would train on and on
+            if not over.is_set():
                 os.kill(os.getpid(), number)
-                return
 
     waiting = threading.Thread(target=wait)
     waiting.start()

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from kinetics_sounds import files
 from kinetics_sounds.address import Address
 from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.quantities import plural
 from kinetics_sounds.shards import index, reader
 from kinetics_sounds.stream import open_split
 from kinetics_sounds.train import pretrain
@@ -443,19 +444,25 @@ def _signal_at(step: int, number: signal.Signals, patch: pytest.MonkeyPatch) -> 
 def test_a_run_says_what_it_was_computed_on_and_that_it_is_resumed_on_something_else(
     small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    here = f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    here = f"{torch.backends.cpu.get_cpu_capability()}, {plural(torch.get_num_threads(), 'thread')}"
     assert pretrain.main(small(tmp_path, "--steps=1")) == 0
-    assert json.loads((tmp_path / "run.json").read_text())["computed_on"].endswith(here)
+    assert json.loads((tmp_path / "run.json").read_text())["computed_on"][0].endswith(here)
 
     assert pretrain.main(small(tmp_path, "--steps=2")) == 0
     assert "computed on" not in capsys.readouterr().out
 
     state = tmp_path / "checkpoints" / "step-00000002" / "state.json"
     told = json.loads(state.read_text())
-    state.write_text(json.dumps({**told, "computed_on": "Other CPU, AVX2, 64 threads"}))
+    state.write_text(json.dumps({**told, "computed_on": ["Other CPU, AVX2, 64 threads"]}))
+    assert pretrain.main(small(tmp_path, "--steps=2")) == 0
+    assert "computed on" not in capsys.readouterr().out  # nothing is
+
     assert pretrain.main(small(tmp_path, "--steps=3")) == 0
     said = capsys.readouterr().out
     assert f"{here} from here on (was Other CPU, AVX2, 64 threads): the last digits can differ" in said
+    first, second = json.loads((tmp_path / "run.json").read_text())["computed_on"]
+    assert first == "Other CPU, AVX2, 64 threads"
+    assert second.endswith(here)
 
 
 class TestSignals:

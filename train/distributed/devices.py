@@ -9,6 +9,7 @@ import torch
 
 from kinetics_sounds import cores
 from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.quantities import plural
 
 PEAK_TFLOPS = {
     "H200 NVL": (835.5, 417.5),
@@ -72,7 +73,7 @@ def computes_on(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":
         return str(device)
-    return f"{_cpu_name()}, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    return f"{_cpu_name()}, {torch.backends.cpu.get_cpu_capability()}, {plural(torch.get_num_threads(), 'thread')}"
 
 
 def _cpu_name() -> str:

@@ -69,6 +69,10 @@ def _is_scaler(value: object) -> bool:
     return isinstance(value, dict) and all(map(_is_number, value.values())) and (not value or value.keys() == _SCALER)
 
 
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
 _SCALER = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
 _KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "step": (_is_count, "number of steps"),
@@ -78,6 +82,7 @@ _KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "best": (lambda value: value is None or _is_best(value), "best validation"),
     "plateau": (lambda value: value is None or _is_plateau(value), "count of validations"),
     "scaler": (lambda value: value is None or _is_scaler(value), "state of a gradient scaler"),
+    "computed_on": (lambda value: value is None or _are_names(value), "list of devices"),
 }
 """Validator and description of each value of state.json that describes progress."""
 

@@ -21,7 +21,7 @@ from kinetics_sounds.stream import Split
 from ..config import run_folder
 from ..config.recipes import flat
 from ..config.settings import PLUGINS, SomeSettings, TrainSettings, chosen_groups, chosen_settings
-from ..distributed import collectives, consistency, devices
+from ..distributed import collectives, consistency
 from ..distributed.process_group import World
 from ..interface import Method
 from ..optim.lr_schedule import Plateau
@@ -57,7 +57,7 @@ MICRO_BATCHES = "micro_batches"
 NORM_SAMPLES = "norm_samples"
 """Key of state.json: samples per batch norm, which `--sync_bn auto` keeps on resume if the number of devices allows it."""
 COMPUTED_ON = "computed_on"
-"""Key of state.json and run.json: GPU or CPU of the first rank (`devices.computes_on`); on another, last digits differ."""
+"""Key of state.json and run.json: GPUs or CPUs of the first rank so far (`devices.computes_on`); last digits depend on them."""
 OWN = (
     *("shards", "out", "workers", "prefetch_batches", "sample_timeout", "cache", "cache_gb"),
     *("device", "devices", "keep", "resume", "init_from", "peak_tflops"),
@@ -77,6 +77,8 @@ class TrainProgress:
     """Planned steps of the run when it was saved."""
     first_probe: dict[str, float] | None = None
     """Probe result before training."""
+    computed_on: tuple[str, ...] = ()
+    """GPUs or CPUs of the first rank so far, in order."""
 
     @property
     def best_step(self) -> int | None:
@@ -94,7 +96,7 @@ class TrainProgress:
             best={"step": step, "value": value} if better else self.best,
         )
 
-    def state(self, components: TrainComponents, device: torch.device) -> dict[str, Any]:
+    def state(self, components: TrainComponents) -> dict[str, Any]:
         """Progress as saved in state.json."""
         return {
             "plateau": asdict(self.plateau),
@@ -103,7 +105,7 @@ class TrainProgress:
             "scaler": components.train_step.state(),
             NORM_SAMPLES: components.norm_samples,
             MICRO_BATCHES: "of the global batch",
-            COMPUTED_ON: devices.computes_on(device),
+            COMPUTED_ON: self.computed_on,
         }
 
 
@@ -201,9 +203,6 @@ def restore(
             f"batch norms: over {components.norm_samples} samples from here on (was {before}), so the run equals neither; the "
             "same --devices and --sync_bn resume it unchanged"
         )
-    here, there = devices.computes_on(world.device), told.get(COMPUTED_ON)
-    if there not in (None, here):
-        world.print_main(f"computed on {here} from here on (was {there}): the last digits can differ")
     checkpoint.load_model(path, model)
     checkpoint.load_optimizer(path, model, components.optimizer)
     components.train_step.load(state.get("scaler") or {})
@@ -214,6 +213,7 @@ def restore(
         best=state.get("best"),
         of_steps=state.get("of_steps"),
         first_probe=state.get("first_probe"),
+        computed_on=tuple(state.get(COMPUTED_ON) or ()),
     )
 
 

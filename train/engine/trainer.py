@@ -62,7 +62,6 @@ def train(
             "--probe_every: probes need picture and sound, and these shards or this view have one of them"
         )
     facts = run_folder.facts(split, data, recipe=recipe, shards=shards, versions=resume.versions())
-    facts[resume.COMPUTED_ON] = devices.computes_on(world.device)
     invariants = resume.resume_invariants(parsed, facts)
     reached = resume.restore(out, parsed, invariants, components, world, facts=facts)
     resume.check_ranks(parsed, invariants, components.bundle.method, reached)
@@ -83,6 +82,8 @@ def train(
         world.print_main(f"trained: {reached.step} steps were done already; checkpoint: {last}")
         return DONE
     _say_if_rates_change(its, reached)
+    reached = _computing_here(its, reached)
+    facts[resume.COMPUTED_ON] = reached.computed_on
     if world.is_main:
         files.write_bytes(out / "config.yaml", parsed.text.replace("\nresume: anyway\n", "\nresume: auto\n").encode())
         files.write_bytes(out / "run.json", (json.dumps(facts, indent=2) + "\n").encode())
@@ -135,6 +136,14 @@ class _Run:
     def loading(self) -> loader.Loading:
         """Data-loading options."""
         return build.loading(self.settings, self.world.device)
+
+
+def _computing_here(its: _Run, reached: TrainProgress) -> TrainProgress:
+    """Progress with this rank's device noted; says so if a run goes on with another one."""
+    here, before = devices.computes_on(its.world.device), reached.computed_on
+    if before and before[-1] != here:
+        its.world.print_main(f"computed on {here} from here on (was {before[-1]}): the last digits can differ")
+    return reached if before[-1:] == (here,) else dataclasses.replace(reached, computed_on=(*before, here))
 
 
 def _say_if_rates_change(its: _Run, reached: TrainProgress) -> None:
@@ -294,7 +303,7 @@ def _save(its: _Run, step: int, reached: TrainProgress) -> None:
             step,
             model=model,
             optimizer=its.components.optimizer,
-            state={**its.invariants, **reached.state(its.components, its.world.device), "of_steps": its.steps},
+            state={**its.invariants, **reached.state(its.components), "of_steps": its.steps},
             keep=its.settings.keep,
             best=reached.best_step,
         )

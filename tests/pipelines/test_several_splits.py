@@ -1,4 +1,4 @@
-"""Videos whose clips stand in two splits."""
+"""Videos whose clips stand in more than one split."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ import pytest
 
 from kinetics_sounds.clip import Clip
 from kinetics_sounds.pipelines import shard
-from kinetics_sounds.pipelines.two_splits import in_two_splits
+from kinetics_sounds.pipelines.several_splits import in_several_splits, text
 
 from .publishing.builds import outcome, write
 
 
-def test_the_first_of_the_videos_is_named_with_all_their_splits() -> None:
+def test_the_first_of_the_videos_is_named_with_its_splits() -> None:
     """b is in train and test, c in train and val; a, and files of a data set, in one."""
     parts = [
         ("a", 1, "train"),
@@ -24,18 +24,20 @@ def test_the_first_of_the_videos_is_named_with_all_their_splits() -> None:
     clips = [Clip(video, start, start + 1, "x", split) for video, start, split in parts]
     files = [Clip("", 0, 1, "x", split, name=split) for split in ("train", "test")]
 
-    assert in_two_splits(clips + files) == (
-        "2 videos have clips in two splits (train, val, test), such as b, so scores may be too high: see ks-publish check"
+    found = in_several_splits(clips + files)
+    assert found == {"videos": 2, "such_as": {"b": ["test", "train"], "c": ["train", "val"]}}
+    assert (
+        text(found) == "2 videos have clips in more than one split (such as b: test, train), so scores may be too high"
     )
-    assert in_two_splits([*clips[:2], *files]) == ""
+    assert in_several_splits([*clips[:2], *files]) == {}
 
 
 def test_packing_tells_of_them_before_it_looks_for_the_clips(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clips = [Clip("a", 3, 13, "tapping pen", "train"), Clip("a", 20, 30, "tapping pen", "test")]
+    clips = [Clip("a", 3, 13, "tapping pen", "train"), Clip("a", 20, 30, "tapping pen", "all")]
     path = write(tmp_path, [outcome(each) for each in clips])
 
     assert shard.main([f"--manifest={path}"]) == 2
 
-    assert f"{path}: 1 video has clips in two splits (train, test), such as a, " in capsys.readouterr().err
+    assert f"{path}: 1 video has clips in more than one split (such as a: all, train), " in capsys.readouterr().err
