@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 # What is shown of pip's hundreds of lines: downloads of 10 MB and more.
-LARGE := /^ *(Downloading|Using cached) .*\([0-9]{2,}(\.[0-9]+)? [MG]B\)/
+LARGE := /^ *(Downloading|Using cached) .*\([0-9]{2,}\.[0-9] MB\)/
 # Hundreds of the tests start processes: their modules are compiled once.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n 4 --dist worksteal
 

@@ -10,7 +10,6 @@ import stat
 from collections.abc import Iterable
 from functools import total_ordering
 from pathlib import Path
-from typing import Any
 
 from . import redact
 from .errors import SettingsError
@@ -96,15 +95,6 @@ class Address:
             return Address, (self.real,)  # another machine has another environment
         except SettingsError:  # which whoever asks for all of it there is told
             return Address, (self._text,)
-
-
-def without_detours(value: Any) -> Any:  # noqa: ANN401 - of any option
-    """A path without its `x/..`, unless that leads elsewhere, since `x` is a link; any other value as it is."""
-    text = str(value) if isinstance(value, Path | Address) else ""
-    if "/.." not in text or "://" in text or redact.HIDDEN in text:
-        return value
-    short = os.path.normpath(text)
-    return type(value)(short) if os.path.realpath(short) == os.path.realpath(text) else value
 
 
 def _in_full(found: re.Match[str]) -> str:

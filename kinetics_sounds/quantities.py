@@ -9,7 +9,9 @@ def plural(count: int, noun: str, several: str = "") -> str:
 
 
 def byte_size(count: float) -> str:
-    """A number of bytes: `12.3 kB`, `12.3 MB`, `4.56 GB`."""
+    """A number of bytes: `12 bytes`, `12.3 kB`, `12.3 MB`, `4.56 GB`."""
+    if count < 1e3:
+        return plural(round(count), "byte")
     if count < 1e5:
         return f"{count / 1e3:.1f} kB"
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -23,7 +23,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_parsin
 from jsonargparse.typing import register_type
 
 from . import __version__, command, option_errors, plugins
-from .address import HELP, NOTE, Address, without_detours
+from .address import HELP, NOTE, Address
 from .config_text import check_config, has_setting, read_config
 from .errors import SettingsError
 from .help_format import PlainHelp
@@ -128,7 +128,7 @@ def parse(
         raise _refusal(() if mine else configs, told, prog) from error
     finally:
         _PARSE.reset(now)
-    chosen = {field.name: without_detours(values[field.name]) for field in dataclasses.fields(typing.cast("Any", kind))}
+    chosen = {field.name: values[field.name] for field in dataclasses.fields(typing.cast("Any", kind))}
     for name, hint in typing.get_type_hints(kind).items():  # what _parser takes from jsonargparse's own checks
         if hint is bool and not isinstance(chosen[name], bool):
             raise _refusal(configs, f"{name}: {chosen[name]!r} is neither true nor false", prog)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kinetics_sounds.address import VARIABLE, Address, without_detours
+from kinetics_sounds.address import VARIABLE, Address
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.redact import redact
 
@@ -114,21 +114,3 @@ def test_what_is_hidden_comes_from_a_file_that_nobody_else_can_read(
     book.write_text("https://host/x?sig=1\n" + "#" * (64 << 10))
     with pytest.raises(SettingsError, match=r"addresses is longer than 64 KiB; keep only addresses"):
         _ = asked.real
-
-
-@pytest.mark.parametrize("kind", [Path, Address])
-def test_a_path_is_said_without_detours_unless_they_lead_elsewhere(
-    kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`link/..` is the folder above what `link` leads to."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "a/b").mkdir(parents=True)
-    (tmp_path / "link").symlink_to("a/b")
-    told = {"none/../x": "x", "../y/x": "../y/x", "a/b/../../x/..": ".", "link/../x": "link/../x", "x": "x"}
-
-    assert {place: str(without_detours(kind(place))) for place in told} == told
-
-
-@pytest.mark.parametrize("value", ["a/../b", None, Address("https://host/a/../b?sig=1")])
-def test_what_is_no_path_is_left_as_it_is(value: object) -> None:
-    assert without_detours(value) is value

@@ -14,14 +14,14 @@ Collecting torch<3,>=2.2 (from kinetics-sounds==0.2.0)
   Downloading torch-2.9.0-cp311-cp311-manylinux_2_28_x86_64.whl.metadata (30 kB)
   Downloading torch-2.9.0-cp311-cp311-manylinux_2_28_x86_64.whl (899.8 MB)
      899.8/899.8 MB 2.3 MB/s eta 0:00:00
-  Using cached numpy-2.1.0-cp311-cp311-manylinux_2_17_x86_64.whl (16 MB)
+  Using cached numpy-2.1.0-cp311-cp311-manylinux_2_17_x86_64.whl (16.0 MB)
   Downloading rich-14.1.0-py3-none-any.whl (2.4 MB)
 Installing collected packages: torch, numpy, rich
 Successfully installed numpy-2.1.0 rich-14.1.0 torch-2.9.0
 """
 SHOWN = [
     "Downloading torch-2.9.0-cp311-cp311-manylinux_2_28_x86_64.whl (899.8 MB)",
-    "Using cached numpy-2.1.0-cp311-cp311-manylinux_2_17_x86_64.whl (16 MB)",
+    "Using cached numpy-2.1.0-cp311-cp311-manylinux_2_17_x86_64.whl (16.0 MB)",
     "Installing collected packages",
 ]
 

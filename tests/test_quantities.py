@@ -19,7 +19,10 @@ def test_most_nouns_take_an_s() -> None:
 @pytest.mark.parametrize(
     ("count", "told"),
     [
-        (0, "0.0 kB"),
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (12, "12 bytes"),
+        (1_000, "1.0 kB"),
         (6_543, "6.5 kB"),
         (100_000, "0.1 MB"),
         (1_500_000, "1.5 MB"),

@@ -80,10 +80,6 @@ def recipe(folder: Path, text: str | bytes) -> str:
     return str(path)
 
 
-def test_a_path_is_taken_without_detours() -> None:
-    assert read("--name=soup", "--out=none/../plates").settings.out == Path("plates")
-
-
 # --- What is read -----------------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kinetics_sounds.errors import RunError
-from kinetics_sounds.quantities import plural
+from kinetics_sounds.quantities import byte_size, plural
 
 from . import prefetch, sampler
 from .bad_samples import BadSampleLog
@@ -243,20 +243,20 @@ class Batches:
         needed = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in shapes.values())
         folder, free = room()
         log.info(
-            "loader: %s (%s), %d prefetched batches: %.0f MB of shared memory, %.0f MB free in %s",
+            "loader: %s (%s), %d prefetched batches: %s of shared memory, %s free in %s",
             *(
                 plural(self.loading.workers, "worker"),
                 context.get_start_method(),
                 self.loading.prefetch_batches,
-                needed / 1e6,
-                free / 1e6,
+                byte_size(needed),
+                byte_size(free),
                 folder,
             ),
         )
         if needed > free:
             raise RunError(
-                f"{folder}: has {free / 1e6:.0f} MB free, but {self.loading.prefetch_batches} prefetched batches need "
-                f"{needed / 1e6:.0f} MB; use fewer --prefetch_batches or --workers 0, or more memory (docker run --shm-size)"
+                f"{folder}: has {byte_size(free)} free, but {self.loading.prefetch_batches} prefetched batches need "
+                f"{byte_size(needed)}; use fewer --prefetch_batches or --workers 0, or more memory (docker run --shm-size)"
             )
         return {name: Shared(context, shape, dtype) for name, (shape, dtype) in shapes.items()}
 

@@ -16,6 +16,7 @@ from kinetics_sounds import files
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE
 from kinetics_sounds.errors import RunError, SettingsError
+from kinetics_sounds.quantities import byte_size
 from kinetics_sounds.settings import Parsed
 from kinetics_sounds.stream import Split
 
@@ -221,7 +222,7 @@ def format_result(result: Result) -> str:
     if result.mfu is not None:
         lines.append(f"mfu of the model alone: {result.mfu:.1%} of the device's peak")
     if result.peak_bytes:
-        lines.append(f"peak memory of the device: {result.peak_bytes / 1e9:.1f} GB")
+        lines.append(f"peak memory of the device: {byte_size(result.peak_bytes)}")
     remedy = {
         "the model": "more --workers would not help",
         "the loader": "use more --workers, shards packed with --codec jpeg, or --clip_and_mel.start gop",

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from torch import nn
 
+from kinetics_sounds.quantities import byte_size
+
 from ..optim.optimizer import Optim
 
 MOMENTS = {"sgd": 1, "lars": 1, "adam": 2, "adamw": 2}
@@ -29,5 +31,5 @@ def format_forecast(method: nn.Module, optim: Optim, *, steps: int, steps_per_ep
     )
     return (
         f"steps: {steps}, {steps_per_epoch} per epoch{warming}\n"
-        f"disk: {keep} checkpoints of about {size / 1e6:.0f} MB each, {free / 1e9:.1f} GB free{short}"
+        f"disk: {keep} checkpoints of about {byte_size(size)} each, {byte_size(free)} free{short}"
     )

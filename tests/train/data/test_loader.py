@@ -386,14 +386,14 @@ class TestBatches:
     ) -> None:
         monkeypatch.setattr(loader, "room", lambda: (Path("/dev/shm"), 1000))
 
-        with pytest.raises(RunError, match=r"^/dev/shm: has 0 MB free.*--prefetch_batches.*--workers 0.*--shm-size"):
+        with pytest.raises(RunError, match=r"^/dev/shm: has 1\.0 kB free.*--prefetch_batches.*--workers 0.*--shm-size"):
             trace(split, order(split, batch=4, steps=9), workers=1)
 
     def test_what_memory_it_takes_is_said_at_the_start(self, split: Split, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level("INFO", logger="kinetics_sounds"):
             trace(split, order(split, batch=4, steps=1), workers=1)
 
-        assert "1 worker (forkserver), 3 prefetched batches: 0 MB of shared memory" in caplog.text
+        assert "1 worker (forkserver), 3 prefetched batches: 0.3 MB of shared memory" in caplog.text
 
 
 def _numpy(dtype: torch.dtype) -> npt.DTypeLike:

@@ -47,7 +47,7 @@ def test_all_is_told() -> None:
 
     assert "both:             96.0 samples/s, 96% of the model alone; 25% of the time waiting for data" in text
     assert "decode 4.0 ms (95%: 6.0), read 0.5 ms (95%: 0.6); 3.9 batches ready" in text
-    assert "peak memory of the device: 2.5 GB" in text
+    assert "peak memory of the device: 2.50 GB" in text
 
 
 @pytest.mark.parametrize("workers", [0, 1])
