@@ -173,7 +173,13 @@ class TestResults:
     ) -> None:
         copy = Path(shutil.copytree(finished, tmp_path / "run"))
         baseline, page = "next: the same command with --untrained, for the baseline", f"next: ks-view {copy}"
-        for more, told in (([], [baseline, page]), (["--untrained"], [page]), ([], [page])):
+        for more, told in (
+            (["--checkpoint=step-00000006"], [page]),  # with which --untrained is refused
+            ([], [baseline, page]),
+            (["--untrained"], [page]),
+            ([], [page]),
+            (["--clips=2"], [baseline, page]),  # that of one clip is none
+        ):
             assert evaluate.main(["crossmodal", f"--run={copy}", "--workers=0", "--clips=1", *more]) == 0
             steps = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: ")]
             assert steps == told

@@ -53,6 +53,15 @@ class Placed(Protocol):
         ...
 
 
+class Judged(Placed, Protocol):
+    """Settings of a command that evaluates a checkpoint."""
+
+    @property
+    def checkpoint(self) -> str:
+        """Name of the checkpoint."""
+        ...
+
+
 def head(
     probe: str,
     run: Path,
@@ -145,18 +154,28 @@ def _replaced(path: Path, results: Mapping[str, Any]) -> str:
     """A line for users if `path` has results of something else than `results`, else empty."""
     if not path.is_file():
         return ""
-    try:
-        before = files.read_json(path, most_bytes=MOST_BYTES)
-    except ValueError:
-        before = None
-    if not isinstance(before, dict):
+    if (before := _read(path)) is None:
         return f"note: replaces {path}, which was damaged"
-    now = json.loads(json.dumps(results))  # tuples are lists there
-    differ = [name for name in now if name not in OUTCOMES and before.get(name, now[name]) != now[name]]
+    differ = _differing(before, results)
     clips = f"{before.get('samples', '?')} clips of {before.get('shards') or before.get('on_split')}"
     told = f"{clips}, {before.get('checkpoint')} (other {', '.join(differ)})"
     said = f"note: {path} replaces the result of {told}; keep both with --out"
     return "".join(each for each in said if each.isprintable()) if differ else ""
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """An earlier results.json; None if it is damaged."""
+    try:
+        found = files.read_json(path, most_bytes=MOST_BYTES)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _differing(before: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
+    """Names of the fields of two results that differ, besides `OUTCOMES`."""
+    now = json.loads(json.dumps(results))  # tuples are lists there
+    return [name for name in now if name not in OUTCOMES and before.get(name, now[name]) != now[name]]
 
 
 class Near(Protocol):
@@ -199,13 +218,23 @@ def write_neighbours(
     files.write_bytes(out / "neighbours.json", (json.dumps(document | {"queries": queries}, indent=2) + "\n").encode())
 
 
-def next_steps(settings: Placed, probes: Iterable[str]) -> list[str]:
-    """Lines on what follows results in their default folders: the baseline, unless it is there, and the page."""
+def next_steps(settings: Judged, found: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Lines on what follows results in their default folders: the baseline, unless it is there, and the page.
+
+    There is no "same command" with --untrained for another checkpoint than the last.
+    """
     if settings.out is not None:
         return []
-    there = all((settings.run / f"eval/{name}_untrained/results.json").is_file() for name in probes)
+    there = settings.checkpoint != "last" or all(_has_baseline(settings.run, results) for results in found)
     untrained = [] if there else ["next: the same command with --untrained, for the baseline"]
     return [*untrained, f"next: {shlex.join(['ks-view', files.as_text(settings.run)])}"]
+
+
+def _has_baseline(run: Path, results: Mapping[str, Any]) -> bool:
+    """Whether the untrained encoders were evaluated by this probe on the same clips with the same options."""
+    path = run / f"eval/{results['probe']}_untrained/results.json"
+    before = _read(path) if path.is_file() else None
+    return before is not None and set(_differing(before, results)) <= {"run", "checkpoint"}
 
 
 def format_scores(results: dict[str, Any], out: Path, *, what: str = "clips") -> str:
