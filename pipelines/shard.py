@@ -59,8 +59,9 @@ class ShardSettings:
 
     manifest: Path | None = None
     """manifest.parquet of a build, its folder, or a filtered copy beside it (Parquet, or CSV named *.csv). Default: the only
-    one under data/. With --dataset: the one to write, or its folder, by default that of --out, else data/NAME. One that was
-    written from another folder is not replaced if --folder lacks a clip of it, or has it in another size, class or fold."""
+    one under data/. With --dataset: the one to write, or its folder; by default data/NAME, whatever --out is, which is refused
+    if it was written from another --folder. If one that is given was, it is not replaced if --folder lacks a clip of it, or has
+    it in another size, class or fold."""
     dataset: str | None = field(default=None, metadata={"package": datasets.__name__})
     """Pack a data set with lists of its own, from --folder. In a set with folds, fold1_train and fold1_test name splits."""
     folder: Path | None = None
@@ -127,13 +128,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _shard_dataset(settings: ShardSettings, groups: Mapping[str, Any]) -> int:
     """Write the manifest of a data set and pack it; returns the exit code."""
     name = str(settings.dataset)
-    is_local = settings.out and not remote.is_url(settings.out)
-    default = Path(settings.out.real) if settings.out and is_local else Path("data", name)
-    path = manifest_path(settings.manifest or default / "manifest.parquet")
+    path = manifest_path(settings.manifest or Path("data", name, "manifest.parquet"))
     asked = dataset_manifest.Asked(
         name=name,
         folder=settings.folder or Path(),
         path=path,
+        is_given=settings.manifest is not None,
         modality=None if settings.modality == "auto" else settings.modality,
         check_bytes=settings.check_bytes,
         timeout_seconds=settings.timeout,

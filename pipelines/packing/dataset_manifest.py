@@ -44,6 +44,8 @@ class Asked:
     """The data set's own folder, which is only read."""
     path: Path
     """The manifest to write; links to the files are made beside it."""
+    is_given: bool
+    """Whether the user gave it; else it is the default of the data set."""
     modality: encode.Modality | None
     """What to store; None: what the papers use of the data set."""
     check_bytes: bool
@@ -54,6 +56,13 @@ class Asked:
     def source(self) -> str:
         """Source of its files in ledger and manifest."""
         return f"{self.name}:{files.as_text(self.folder.absolute())}"
+
+    @property
+    def elsewhere(self) -> str:
+        """The option for a manifest of its own."""
+        name = label_folder(self.folder.absolute().name)
+        places = (Path("data", folder) for folder in (name, f"{name}_2"))
+        return f"--manifest {next(each for each in places if each.absolute() != self.path.parent.absolute())}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +90,7 @@ class Written:
             yield f"left out in all: {told}; each is named in the manifest"
         silent = sum(each.status is Status.NO_AUDIO for each in self.lost)
         if silent and self.modality == "both":
-            yield f"without sound: {plural(silent, 'file')}; --modality video, with another --manifest, packs pictures alone"
+            yield f"without sound: {plural(silent, 'file')}; --modality video with a --manifest of its own packs pictures alone"
         if unlisted := self.listing.unlisted:
             yield f"left out, for no list names them: {plural(len(unlisted), 'file')}: {datasets.named(unlisted)}"
         for place, fold in enumerate(self.listing.folds or ("",)):
@@ -167,15 +176,26 @@ def _check(asked: Asked, wanted: encode.Modality) -> manifest.Manifest | None:
         there = manifest.read(asked.path)
         if there.folds is None or there.classes.name != asked.name:
             what = "a build" if there.folds is None else there.classes.name
-            raise SettingsError(f"{asked.path}: is the manifest of {what}; choose another --manifest")
+            raise SettingsError(f"{asked.path}: is the manifest of {what}; give another: {asked.elsewhere}")
+        _check_folder(asked, there)
         stored = modality(there)
         if stored != wanted and any(each.media for each in there.outcomes):
             raise SettingsError(
-                f"{asked.path}: is the manifest of {asked.name} with --modality {stored}, not {wanted}; choose another, such as "
-                f"--manifest data/{asked.name}_{wanted}/manifest.parquet"
+                f"{asked.path}: is the manifest of {asked.name} with --modality {stored}, not {wanted}; give another: "
+                f"--manifest data/{asked.name}_{wanted}"
             )
         return there
     return None
+
+
+def _check_folder(asked: Asked, before: manifest.Manifest) -> None:
+    """Raise SettingsError if no manifest is given, and the one that is there is of another folder."""
+    for theirs in {each.source.removeprefix(f"{asked.name}:") for each in before.outcomes}:
+        if not asked.is_given and os.path.realpath(theirs) != os.path.realpath(asked.folder):
+            raise SettingsError(
+                f"{asked.path}: is the manifest of the folder {theirs}, not of {asked.folder.absolute()}; give another: "
+                f"{asked.elsewhere}; or, if that folder was moved: --manifest {asked.path.parent}"
+            )
 
 
 def _check_kept(asked: Asked, labels: tuple[str, ...], tasks: Sequence[Task], before: manifest.Manifest) -> None:
@@ -204,10 +224,7 @@ def _check_kept(asked: Asked, labels: tuple[str, ...], tasks: Sequence[Task], be
         if (key := next(lost, None)) is not None:
             what = f"another folder ({others[0]}), whose {key} is not in {asked.folder}, or has another size, label or fold there"
     if what:
-        name = label_folder(asked.folder.absolute().name)
-        places = (Path("data", folder, "manifest.parquet") for folder in (name, f"{name}_2"))
-        other = next(place for place in places if place.absolute() != asked.path.absolute())
-        raise SettingsError(f"{asked.path}: is the manifest of {what}; choose another, such as --manifest {other}")
+        raise SettingsError(f"{asked.path}: is the manifest of {what}; give another: {asked.elsewhere}")
 
 
 def _is_there(task: Task) -> bool:
@@ -304,7 +321,9 @@ def _link(file: Path, place: Path) -> None:
     if place.is_symlink() and place.readlink() == target:
         return
     if place.exists() and not place.is_symlink():
-        raise SettingsError(f"{place}: is a file of your own, where a link would go; choose another --manifest")
+        raise SettingsError(
+            f"{place}: is a file of your own, where a link would go; move it away, or give a --manifest in another folder"
+        )
     place.parent.mkdir(parents=True, exist_ok=True)
     part = place.with_name(f".{place.name}.{os.getpid()}.part")
     part.symlink_to(target)

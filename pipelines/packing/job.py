@@ -21,8 +21,8 @@ from . import encode_sample
 from .encode_sample import Packing
 
 OTHER = (
-    "contains shards of another manifest, settings or ffmpeg version; choose another --out (with --dataset another --manifest), "
-    "or delete it to rebuild them"
+    "contains shards of another manifest, settings or ffmpeg version; choose another --out (with --dataset: give --manifest "
+    "data/OTHER), or delete it to rebuild them"
 )
 
 Made = dict[str, bytes] | SkippedClip | Refused

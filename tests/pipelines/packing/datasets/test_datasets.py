@@ -287,21 +287,45 @@ def test_a_second_run_decodes_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("alone")
-def test_a_folder_that_is_given_gets_the_manifest_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two folders of one set, of which the second is looked at, verified and packed again."""
+def test_another_out_has_the_same_manifest_and_decodes_no_file_to_measure_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     common = ["--dataset=esc50", f"--folder={shapes.esc50(tmp_path / 'esc')}", "--workers=1"]
-
     assert shard.main([*common, "--out=one"]) == 0
-    before = Path("one/manifest.parquet").stat().st_mtime_ns
-    assert shard.main([*common, "--out=two", "--audio=none"]) == 0
-    assert Path("one/manifest.parquet").stat().st_mtime_ns == before
-    assert shard.main(["--verify=two", "--verify_decode"]) == 0
-    assert view.main(["two", "--out=page.html", "--embed=1"]) == 0
+    assert "manifest: data/esc50/manifest.parquet\nout: one\n" in capsys.readouterr().out
+    measured = Path("data/esc50/ledger.sqlite").read_bytes()
+
     assert shard.main([*common, "--out=two", "--audio=none"]) == 0
 
-    assert not Path("data").exists()
-    assert len(manifest.read(Path("two/manifest.parquet")).outcomes) == 10
+    assert Path("data/esc50/ledger.sqlite").read_bytes() == measured
+    assert not Path("two/manifest.parquet").exists()
+    assert view.main(["two", "--out=page.html", "--embed=1"]) == 0
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("out", [[], ["--out=elsewhere"]])
+def test_the_manifest_of_another_folder_is_used_only_if_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], out: list[str]
+) -> None:
+    """Even if that folder has the same files, as after a move; the same folder may be written otherwise."""
+    monkeypatch.chdir(tmp_path)
+    folder = shapes.esc50(tmp_path / "esc")
+    common = ["--dataset=esc50", "--workers=1"]
+    assert shard.main([*common, f"--folder={folder}"]) == shard.main([*common, "--folder=data/../esc", *out]) == 0
+    before = {path: path.read_bytes() for path in tmp_path.glob("data/esc50/*.*")}
+    moved = folder.rename(tmp_path / "moved")
+
+    assert shard.main([*common, "--folder=moved", *out]) == 2
+
+    said = capsys.readouterr().err
+    assert (
+        f"is the manifest of the folder {tmp_path}/data/../esc, not of {moved}; give another: --manifest data/moved"
+        in said
+    )
+    assert "if that folder was moved: --manifest data/esc50\n" in said
+    assert {path: path.read_bytes() for path in before} == before
+    assert shard.main([*common, "--folder=moved", "--manifest=data/esc50", *out]) == 0
 
 
 @pytest.mark.usefixtures("alone")
@@ -317,7 +341,7 @@ def test_the_sound_of_ucf101_is_packed_where_it_is_asked_for(
     said = capsys.readouterr().err
     assert "files in the lists: 6, of which ok: 2" in said
     assert "left out: v_Archery_g03_c01: no_audio: the file has no sound stream" in said
-    assert "without sound: 4 files; --modality video, with another --manifest, packs pictures alone" in said
+    assert "without sound: 4 files; --modality video with a --manifest of its own packs pictures alone" in said
     split = stream.open_split(tmp_path / "data/ucf101/shards", "fold3_train")
     assert split.dataset.parts == (layout.AUDIO, layout.META, layout.MEL, layout.FRAMES)
     with stream.sample(split, 1) as sample:

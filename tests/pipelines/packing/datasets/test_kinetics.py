@@ -206,12 +206,14 @@ def test_kinetics_400_does_not_take_the_place_of_600(
     }
     before = (tmp_path / "data/kinetics/manifest.parquet").read_bytes()
     capsys.readouterr()
-    assert shard.main([*common, str(second)]) == 2
+    assert shard.main([*common, str(second), "--manifest", "data/kinetics"]) == 2
     said = capsys.readouterr().err
     assert "is the manifest of other classes (2, from kinetics:" in said
-    assert "(1); choose another, such as --manifest data/k400/manifest.parquet" in said
+    assert "(1); give another: --manifest data/k400\n" in said
+    assert shard.main([*common, str(second)]) == 2
+    assert f"folder {first}, not of {second}; give another: --manifest data/k400; or" in capsys.readouterr().err
     assert (tmp_path / "data/kinetics/manifest.parquet").read_bytes() == before
-    assert shard.main([*common, str(second), "--manifest", "data/k400/manifest.parquet"]) == 0
+    assert shard.main([*common, str(second), "--manifest", "data/k400"]) == 0
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "é" * 200])

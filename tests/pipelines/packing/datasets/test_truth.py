@@ -406,7 +406,7 @@ def test_the_manifest_of_a_build_is_not_overwritten(
 
     assert packed("esc50", whole("esc50", tmp_path / "esc")) == 2
 
-    assert "is the manifest of a build; choose another --manifest" in capsys.readouterr().err
+    assert "is the manifest of a build; give another: --manifest data/esc" in capsys.readouterr().err
     assert path.read_bytes() == before
 
 
@@ -438,8 +438,8 @@ def test_a_refused_modality_leaves_the_set_of_another_as_it_is(
         assert packed("ucf101", folder, "--modality", "both", "--out", str(tmp_path / "both")) == 2
 
     said = capsys.readouterr().err
-    assert f"{path}: is the manifest of ucf101 with --modality video, not both; choose another" in said
-    assert "--manifest data/ucf101_both/manifest.parquet" in said
+    assert f"{path}: is the manifest of ucf101 with --modality video, not both; give another:" in said
+    assert "--manifest data/ucf101_both\n" in said
     assert path.read_bytes() == before
     assert packed("ucf101", folder) == 0
 
@@ -475,7 +475,7 @@ def test_the_manifest_of_another_folder_s_files_is_kept_with_its_links(
 
     said = capsys.readouterr().err
     assert f"is the manifest of another folder (hmdb51:{one}), whose a_brush_hair_u_0 is not in {other}, or has" in said
-    assert "choose another, such as --manifest data/other/manifest.parquet" in said
+    assert "give another: --manifest data/other\n" in said
     assert (path.read_bytes(), path.with_suffix(".csv").read_bytes(), clip.readlink()) == before
     assert not (tmp_path / "elsewhere").exists()
 
@@ -595,6 +595,7 @@ def test_a_stopped_run_goes_on_where_it_was(whole: Copied, tmp_path: Path) -> No
         name="esc50",
         folder=whole("esc50", tmp_path / "esc"),
         path=tmp_path / "out/manifest.parquet",
+        is_given=True,
         modality=None,
         check_bytes=False,
         timeout_seconds=30,
