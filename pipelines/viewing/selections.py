@@ -1,4 +1,4 @@
-"""Whether a run used the clips that are shown: a build may have changed, or moved, after its shards were used."""
+"""Whether a run used the clips that are shown: a build may have changed after its shards were used."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -15,9 +15,7 @@ from .sets import OK, SHARDS, Set
 
 def differing(found: Sequence[Set], run: Run) -> list[str]:
     """A line for each split that a run's scores are of, or its training was on, where what is shown has another."""
-    lines = [
-        line for each in run.evaluated for line in (*_changed(found, each, "scores are of"), *_elsewhere(found, each))
-    ]
+    lines = [line for each in run.evaluated for line in _changed(found, each, "scores are of")]
     if run.trained is not None:
         lines += _changed(found, run.trained, "the run was trained on")
     return list(dict.fromkeys(lines))
@@ -30,12 +28,6 @@ def _changed(found: Sequence[Set], used: UsedSplit, what: str) -> Iterator[str]:
             now = len(_clips(its, used))
             other = ", with other keys or labels" if now == used.clips else ""
             yield f"{what} another selection than {its.name}: {used.clips} {used.split} clips, now {now}{other}"
-
-
-def _elsewhere(found: Sequence[Set], used: UsedSplit) -> Iterator[str]:
-    """A line if the shards lie in no shown dataset, and none has the same clips."""
-    if used.split in SPLITS and found and not any(_lies_in(its, used.shards) or _has(its, used) for its in found):
-        yield f"scores are of {used.clips} {used.split} clips of {used.shards}, which is not shown here"
 
 
 def _has(its: Set, used: UsedSplit) -> bool:

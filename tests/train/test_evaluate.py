@@ -412,13 +412,17 @@ class TestMisuse:
         assert f"{copy}: crossmodal cannot evaluate it: video has features that are not finite" in line
 
     def test_shards_of_another_set_are_named_as_what_was_judged(
-        self, judge: Callable[..., dict[str, Any]], shards: Path, tmp_path: Path
+        self, judge: Callable[..., dict[str, Any]], shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """By an absolute path: results are read in other working directories."""
         copy = Path(shutil.copytree(shards, tmp_path / "other"))
         path = copy / layout.DATASET
         path.write_bytes(index.seal(json.loads(path.read_bytes()) | {"classes": "other"}))
+        monkeypatch.chdir(tmp_path)
 
-        assert judge("crossmodal", f"--shards={copy}")["classes"] == "other"
+        told = judge("crossmodal", "--shards=other")
+
+        assert (told["classes"], told["shards"]) == ("other", str(copy))
 
     @pytest.mark.parametrize("name", ["crossmodal", "cam", "finetune", "layerwise"])
     def test_shards_with_other_mel_spectrograms_are_refused(

@@ -66,7 +66,7 @@ def facts(split: Split, data: Data, *, recipe: str, shards: Address, versions: M
     of_split = split.dataset.every_split[split.name]
     return {
         "recipe": recipe,
-        "shards": str(shards) if remote.is_url(shards) else str(Path(shards.real).absolute()),
+        "shards": recorded(shards),
         "train_split": split.name,
         "fingerprint": of_split.fingerprint,
         "selection": of_split.selection,
@@ -79,6 +79,11 @@ def facts(split: Split, data: Data, *, recipe: str, shards: Address, versions: M
         "versions": dict(versions),
         "git": _git(),
     }
+
+
+def recorded(shards: Address) -> str:
+    """The place of shards as run.json and results.json have it: a masked URL, or an absolute path."""
+    return str(shards) if remote.is_url(shards) else str(Path(shards.real).absolute())
 
 
 def data_of(split: Split, settings: TrainSettings) -> Data:

@@ -15,6 +15,7 @@ from kinetics_sounds import __version__, files
 from kinetics_sounds.address import Address
 from kinetics_sounds.shards.index import Dataset
 
+from ..config import run_folder
 from ..data.dataset import Cached
 from .eval_data import seen_in_training
 
@@ -109,7 +110,7 @@ def of_split(
         "selection": split.selection,
         "content": split.content,
         "seen": seen_in_training(settings, shards, dataset, facts, name),
-        "shards": str(shards),
+        "shards": run_folder.recorded(shards),
     }
 
 
