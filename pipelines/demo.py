@@ -288,12 +288,14 @@ def run_step(module: str, *arguments: object, stop: Stop) -> None:
 
 
 def _scores(out: Path, settings: DemoSettings, stop: Stop, *, untrained: bool) -> dict[str, Mapping[str, float]]:
-    """Scores of each probe."""
+    """Scores of each probe; those of an earlier run of the demo, which may lie elsewhere now, are removed first."""
+    paths = {probe: out / f"run/eval/{probe}{'_untrained' if untrained else ''}/results.json" for probe in PROBES}
+    for path in paths.values():
+        path.unlink(missing_ok=True)
     clips, more = 1 if settings.quick else 2, ["--untrained"] if untrained else []
     data = ("--run", out / "run", "--shards", out / "build/shards")  # given, as the demo may have been moved
     run_step("train.evaluate", *PROBES, *data, "--clips", clips, "--batch", 32, "--workers", 0, *more, stop=stop)
-    files_of = {probe: f"run/eval/{probe}{'_untrained' if untrained else ''}/results.json" for probe in PROBES}
-    return {probe: json.loads((out / path).read_bytes())["scores"] for probe, path in files_of.items()}
+    return {probe: json.loads(path.read_bytes())["scores"] for probe, path in paths.items()}
 
 
 def _row(name: str, scores: Mapping[str, Mapping[str, float]], *, chance: bool = False) -> dict[str, str | float]:

@@ -67,6 +67,8 @@ def load_state(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], ou
             known.occupied.add(entry.key)
         elif entry.status is Status.NOT_TRIED:
             doubted.add(entry.key)
+        elif entry.status is Status.NOT_IN_SOURCE:
+            known.absent[entry.source].add(entry.key)
         if entry.media is not None:
             found = _difference(entry, out)
             if not found and entry.number > placed.get(entry.key, 0):  # a later one replaced the file
@@ -78,8 +80,6 @@ def load_state(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], ou
                 known.made[entry.key] = os.path.realpath(out / entry.media.path)
         elif not entry.status.is_named(again):
             known.terminal[entry.source].add(entry.key)
-        elif entry.status is Status.NOT_IN_SOURCE:
-            known.absent[entry.source].add(entry.key)
         elif entry.status.is_refusal:
             known.refused.add(entry.key)
     for entry in (
@@ -167,14 +167,15 @@ def candidates(known: BuildState, source: Source, clip: Clip) -> list[str]:
     return [place for place in source.candidates(clip) if made is None or os.path.realpath(place) != made]
 
 
-def rejected(known: BuildState, spec: Address) -> int:
-    """Number of clips that earlier runs rejected from a source, and that do not exist."""
-    return len(known.terminal[name_of(spec)] - known.ok.keys())
+def failed_before(known: BuildState, spec: Address) -> set[str]:
+    """Keys without success in earlier runs that are not tried again, but for those that the source did not have."""
+    name = name_of(spec)
+    return known.terminal[name] - known.absent[name] - known.ok.keys()
 
 
 def found_before(known: BuildState, spec: Address) -> int:
-    """Number of clips that earlier runs found in a source, rejected or not."""
-    return Counter(known.ok.values())[name_of(spec)] + rejected(known, spec)
+    """Number of clips that earlier runs found in a source, failed ones too."""
+    return Counter(known.ok.values())[name_of(spec)] + len(failed_before(known, spec))
 
 
 def pending(known: BuildState, spec: Address, clips: Iterable[Clip]) -> list[Clip]:

@@ -15,7 +15,7 @@ from kinetics_sounds.ledger import PartEntry, name_of
 from kinetics_sounds.quantities import byte_size, plural
 from kinetics_sounds.sources import OnDisk, Source, TarPart, TarSource, advice
 
-from .build_state import BuildState, candidates, found_before, pending, rejected
+from .build_state import BuildState, candidates, failed_before, found_before, pending
 from .part_contents import known_parts, unread
 from .plan import shared_videos
 from .trim import estimate, unless_shared
@@ -54,7 +54,7 @@ def forecast(
     documents, found_anywhere = list[dict[str, Any]](), set[str]()
     for spec, source in asked.items():
         found = [clip for clip in pending(known, spec, clips) if chances[clip.key] > 0]
-        document: dict[str, Any] = {"source": name_of(spec)}
+        document: dict[str, Any] = {"source": name_of(spec), "failed": len(failed_before(known, spec))}
         shares: Mapping[str, float] = {}
         hours = 0.0
         if isinstance(source, TarSource):
@@ -67,7 +67,7 @@ def forecast(
             count = document["clips"] = sum(chances[clip.key] for clip in found)
             if isinstance(source, OnDisk):
                 opened = _opened(source, found, known, shared, min_coverage)
-                document |= _folder(source, known, spec, lacking, len(found), opened)
+                document |= _folder(source, known, spec, lacking, found, opened)
                 shares = _shares(found, opened)
             if source.videos_per_hour:
                 hours = count / source.videos_per_hour
@@ -79,7 +79,7 @@ def forecast(
             chances[clip.key] *= 1 - share
         hours = max(hours, gain * CLIP_SECONDS / workers / 3600)
         documents.append(document | {"expected": gain, "hours": hours})
-        found_anywhere.update(clip.key for clip in found)
+        found_anywhere |= failed_before(known, spec) | {clip.key for clip in found}
     gains, hours = (sum(each[what] for each in documents) for what in ("expected", "hours"))
     nowhere = [key for key in chances if key not in found_anywhere]
     return {
@@ -137,20 +137,19 @@ def _folder(
     known: BuildState,
     spec: Address,
     lacking: Sequence[Clip],
-    found: int,
+    found: Sequence[Clip],
     opened: Mapping[str, tuple[Status, str]],
 ) -> dict[str, Any]:
     """Information on local files, of which `found` are pending clips."""
     files, first = source.seen()
     bad = {key: f"{status}: {detail}" for key, (status, detail) in opened.items() if status is not Status.OK}
     near_misses = [near_miss for clip in lacking if (near_miss := source.near_miss(clip))]
+    count = len(found) + found_before(known, spec)
+    hints = advice(near_misses, found=count, files=files, first=first, patterns=source.patterns)
     return {
         "files": files,
         "first_files": list(first),
-        "advice": advice(
-            near_misses, found=found + found_before(known, spec), files=files, first=first, patterns=source.patterns
-        ),
-        "rejected": rejected(known, spec),
+        "advice": [*filter(None, [source.ambiguous(found)]), *hints],
         "opened": len(opened),
         "good": len(opened) - len(bad),
         "bad": bad,
@@ -219,8 +218,6 @@ def _source_lines(each: Mapping[str, Any]) -> Iterator[str]:
         yield f"  at {each['videos_per_hour']:g} videos per hour, about {byte_size(each['bytes'])} to download"
     for line in each.get("advice", ()):
         yield f"  {line}"
-    if each.get("rejected"):
-        yield f"  {plural(each['rejected'], 'clip')} found there before and rejected (to try anyway: --retry permanent)"
     if each.get("opened"):
         yield f"  opened {each['opened']} of them, {each['good']} readable and long enough"
         for key, said in itertools.islice(each["bad"].items(), NAMED):
@@ -229,6 +226,8 @@ def _source_lines(each: Mapping[str, Any]) -> Iterator[str]:
             yield f"    and {len(each['bad']) - NAMED} more"
         for remark, count in each["remarks"].items():
             yield f"    {count} of them {remark}"
+    if each["failed"]:
+        yield f"  {plural(each['failed'], 'clip')} without success before, not tried again (to try: --retry retry,stop,permanent)"
     took = f" at most, in {_hours(each['hours'])}" if each["hours"] else ""
     held = "; which of them the archives hold is known once they are read" if each.get("unknown_contents") else ""
     yield f"  expect {plural(round(each['expected']), 'clip')}{took}{held}"

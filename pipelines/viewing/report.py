@@ -64,9 +64,7 @@ def write(
     rows = [(its, row) for its in found for row in its.rows]
     chosen = media.choose(found, embed, seed=seed)
     embedded, failed = [], []
-    notes = [
-        f"{run.name}: {line}" if len(ran) > 1 else line for run in ran for line in selections.differing(found, run)
-    ]
+    notes = selections.differing(found, ran)
     files.remove_parts(out.parent, glob.escape(out.name))
     with files.atomic_writer(out) as file:  # opened first: where it cannot be written, no clip is encoded
         for number, row, result in media.embed(chosen, timeout_seconds=timeout_seconds):

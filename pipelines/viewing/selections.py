@@ -1,8 +1,10 @@
 """Whether a run used the clips that are shown: a build may have changed after its shards were used."""
 
+import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from kinetics_sounds import fingerprints
 from kinetics_sounds.clip import SPLITS
@@ -13,38 +15,50 @@ from .runs import Run, UsedSplit
 from .sets import OK, SHARDS, Set
 
 
-def differing(found: Sequence[Set], run: Run) -> list[str]:
-    """A line for each split that a run's scores are of, or its training was on, where what is shown has another."""
-    lines = [line for each in run.evaluated for line in _changed(found, each, "scores are of")]
-    if run.trained is not None:
-        lines += _changed(found, run.trained, "the run was trained on")
+class _Selection(NamedTuple):
+    clips: int
+    fingerprint: str
+
+
+def differing(found: Sequence[Set], ran: Sequence[Run]) -> list[str]:
+    """A line for each split of a shown dataset that is another one now than a run was evaluated or trained on.
+
+    Many runs use the same splits: each is read once.
+    """
+    selection, left, lines = functools.cache(_selection), functools.cache(_left), []
+    for run in ran:
+        name = f"{run.name}: " if len(ran) > 1 else ""
+        for what, used in _uses(run):
+            for its in (each for each in found if _lies_in(each, used.shards)):
+                now = selection(its, used.split, frozenset())
+                if now.fingerprint != used.selection and its.kind != SHARDS:
+                    now = selection(its, used.split, left(used.shards, used.split))
+                if now.fingerprint != used.selection:
+                    lines.append(f"{name}{what} another selection than {its.name}: {_change(used, now)}")
     return list(dict.fromkeys(lines))
 
 
-def _changed(found: Sequence[Set], used: UsedSplit, what: str) -> Iterator[str]:
-    """A line for each shown dataset whose split is another one now, though the shards lie there."""
-    for its in found:
-        if used.split in SPLITS and _lies_in(its, used.shards) and not _has(its, used):
-            now = len(_clips(its, used))
-            other = ", with other keys or labels" if now == used.clips else ""
-            yield f"{what} another selection than {its.name}: {used.clips} {used.split} clips, now {now}{other}"
+def _uses(run: Run) -> list[tuple[str, UsedSplit]]:
+    """The splits that a run was evaluated and trained on, in words; without those of folds."""
+    uses = [("scores are of", each) for each in run.evaluated]
+    if run.trained is not None:
+        uses.append(("the run was trained on", run.trained))
+    return [(what, used) for what, used in uses if used.split in SPLITS]
 
 
-def _has(its: Set, used: UsedSplit) -> bool:
-    return fingerprints.selection(_clips(its, used)) == used.selection
+def _change(used: UsedSplit, now: _Selection) -> str:
+    other = ", with other keys or labels" if now.clips == used.clips else ""
+    return f"{used.clips} {used.split} clips, now {now.clips}{other}"
 
 
-def _clips(its: Set, used: UsedSplit) -> set[tuple[str, str, str]]:
-    """Key, label and split of the ok clips of the split; where those are others, without clips that ks-shard left out."""
-    now = {
+def _selection(its: Set, split: str, left: Collection[str]) -> _Selection:
+    """The ok clips of a split, without those that ks-shard left out."""
+    clips = {
         (row.key, row.label, row.split)
         for row in its.rows
-        if row.split == used.split and (row.status == OK or row.sample >= 0)
+        if row.split == split and (row.status == OK or row.sample >= 0) and row.key not in left
     }
-    if its.kind == SHARDS or fingerprints.selection(now) == used.selection:
-        return now
-    left = _left(used)
-    return {row for row in now if row[0] not in left}
+    return _Selection(len(clips), fingerprints.selection(clips))
 
 
 def _lies_in(its: Set, shards: str) -> bool:
@@ -57,9 +71,9 @@ def _lies_in(its: Set, shards: str) -> bool:
     return place.is_relative_to(folder)
 
 
-def _left(used: UsedSplit) -> set[str]:
+def _left(shards: str, split: str) -> frozenset[str]:
     """Clips that ks-shard left out of the split, if the shards are still there."""
     try:
-        return {clip.key for read in reader.indexes(Path(used.shards), used.split) for clip in read.left}
+        return frozenset(clip.key for read in reader.indexes(Path(shards), split) for clip in read.left)
     except (KineticsSoundsError, OSError, ValueError):
-        return set()
+        return frozenset()

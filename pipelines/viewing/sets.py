@@ -57,7 +57,7 @@ class Row:
     flags: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Set:
     """The clips of one PATH."""
 

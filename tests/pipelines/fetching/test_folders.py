@@ -376,9 +376,27 @@ def test_a_folder_whose_clips_were_built_or_rejected_is_no_wrong_one(
     assert there.build("--dry_run") == 0
     built = capsys.readouterr().out
 
-    assert "\n  1 clip found there before and rejected (to try anyway: --retry permanent)\n" in rejected
-    assert "rejected" not in built
+    told = "1 clip without success before, not tried again (to try: --retry retry,stop,permanent)"
+    assert f"\n  {told}\n" in rejected
+    assert f"\n1 clip not available from any source\n  such as {key('c')}\n" in rejected
+    assert "without success" not in built
     assert "named after" not in rejected + caplog.text + built
+
+
+@pytest.mark.parametrize("retry", ["permanent", "stop", "retry,stop"])
+def test_a_clip_that_was_never_found_is_not_one_without_success(
+    there: Place, sound: bytes, capsys: pytest.CaptureFixture[str], retry: str
+) -> None:
+    lay(there, "foo.mp4", sound)
+    assert there.build() == 1
+    capsys.readouterr()
+
+    assert there.build("--dry_run", f"--retry={retry}") == 0
+
+    said = capsys.readouterr().out
+    assert "none of its 1 files (such as foo.mp4) is named after a requested clip" in said
+    assert f"\n1 clip not available from any source\n  such as {A}\n" in said
+    assert "without success" not in said
 
 
 # --- Names that are no UTF-8 ------------------------------------------------------------------------------------------

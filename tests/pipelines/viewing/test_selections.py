@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -171,6 +172,17 @@ def test_the_line_stands_below_the_scores(browser: Browser, tmp_path: Path) -> N
     expect(line).to_have_text(f"scores are of another selection than {build}: 4 test clips, now 3")
     assert opened.alarms == []
     opened.page.context.close()
+
+
+def test_a_split_that_many_runs_used_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = tmp_path / "mine"
+    ran = [run(tmp_path / name, build / name, TEST) for name in ("one", "two", "three")]
+    builds.write(build, [builds.outcome(each) for each in moved()])
+    counted = Mock(wraps=fingerprints.selection)
+    monkeypatch.setattr(fingerprints, "selection", counted)
+
+    assert len(notes(build, *ran)) == 3
+    assert counted.call_count == 1
 
 
 def test_a_name_that_is_no_path_does_not_stop_the_page(tmp_path: Path) -> None:
