@@ -6,6 +6,8 @@ import pytest
 
 from kinetics_sounds.pipelines import build
 
+from ..conftest import inline, video
+
 HEAD = "label,youtube_id,time_start,time_end,split\n"
 
 
@@ -34,3 +36,24 @@ def test_two_recordings_of_one_name_are_told_by_the_dry_run_and_the_build(
     assert told in capsys.readouterr().out
     assert build.main(argv) == 1
     assert caplog.text.count(told) == 1
+
+
+def test_clips_with_a_corrected_label_are_told_until_they_are_made_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inline(monkeypatch)
+    video(tmp_path / "videos/a.mp4", seconds=3)
+    argv = arguments(tmp_path, "dog,a,0,1,train", "dog,a,1,2,train", "cat,a,2,3,train")
+    assert build.main(argv) == 0
+    assert "former label" not in capsys.readouterr().out
+    arguments(tmp_path, "dog,a,0,1,train", "cat,a,1,2,train", "cat,a,2,3,train")
+    old, new = (tmp_path / "out/clips" / label / "a_000001_000002.mp4" for label in ("dog", "cat"))
+
+    assert build.main(argv) == 0
+
+    assert "\n1 clip lies in the folder of a former label (clips/dog/a_000001_000002.mp4)" in capsys.readouterr().out
+    assert (old.is_file(), new.is_file()) == (True, False)
+    old.unlink()
+    assert build.main(argv) == 0
+    assert "former label" not in capsys.readouterr().out
+    assert new.is_file()
