@@ -12,6 +12,9 @@ from kinetics_sounds.clip import SPLITS, Clip
 from kinetics_sounds.errors import AnnotationError, ClassListError
 from kinetics_sounds.quantities import first_of
 
+SIMILAR = 0.75
+"""Least similarity of a label that is suggested for one that has no rows."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -76,10 +79,11 @@ def shared_videos(clips: Iterable[Clip]) -> frozenset[str]:
 def _check_labels(classes: ClassList, seen: Collection[str]) -> None:
     unknown = [label for label in classes.labels if label not in seen]
     if unknown:
-        lacking = first_of(f"{label!r}{plugins.nearest(label, seen)}" for label in unknown)
+        lacking = first_of(f"{label!r}{plugins.nearest(label, seen, cutoff=SIMILAR)}" for label in unknown)
         have = f"they have {first_of(map(repr, sorted(seen)))}" if seen else "they have no row"
         raise ClassListError(
-            f"class list {classes.name}: the annotations have no label {lacking}; {have}; fix the list or the annotations"
+            f"class list {classes.name}: the annotations have no label {lacking}; {have}; correct the spelling, or remove from "
+            "the list what has no rows"
         )
 
 

@@ -54,8 +54,17 @@ def test_labels_that_no_list_knows_are_refused_beside_those_that_it_has(tmp_path
 
     assert str(refused.value) == (
         "class list mine: the annotations have no label 'drum', 'cello'; they have 'a', 'b', 'c', 'd', 'e' and 3 more; "
-        "fix the list or the annotations"
+        "correct the spelling, or remove from the list what has no rows"
     )
+
+
+def test_a_label_that_is_another_word_is_not_suggested(tmp_path: Path) -> None:
+    paths = lists(tmp_path, "drumming,x,0,10,val\n")
+
+    with pytest.raises(
+        ClassListError, match=r"have no label 'dog barking'; they have 'drumming'; .* remove from the list"
+    ):
+        plan(ClassList("mine", ("dog barking", "drumming")), paths, splits=("val",))
 
 
 def test_nothing_left_is_refused(tmp_path: Path) -> None:
