@@ -113,6 +113,11 @@ def shipped_note(note: str) -> str:
     return note if note in NOTES.values() else ""
 
 
+def from_published(folder: str) -> str:
+    """Note of the class list of a published folder, by the folder's name."""
+    return f"from the published folder {folder}"
+
+
 def normal(label: str) -> str:
     """A label in Unicode normalisation form NFC, for comparisons."""
     return unicodedata.normalize("NFC", label)

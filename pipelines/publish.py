@@ -20,7 +20,7 @@ from kinetics_sounds.shards.index import Dataset
 
 from . import several_splits
 from .manifest_option import manifest_path
-from .publishing import card, check, contents, diff, options, push, run, versions
+from .publishing import card, check, contents, diff, options, previous, push, run, versions
 from .publishing.facts import LICENSES
 from .publishing.folder import Made, Stopped, publish_folder
 from .publishing.markdown import plain
@@ -60,8 +60,8 @@ class PublishSettings:
     name: str | None = None
     """Name of the dataset. Default: the one in the published folder, else that of the class list."""
     version: str | None = None
-    """MAJOR.MINOR.PATCH. Default: 1.0.0, then derived from the changes: MAJOR if records are removed or moved or label
-    indices change, MINOR if records are added, else PATCH. A later version than that is accepted too."""
+    """MAJOR.MINOR.PATCH. Default: 1.0.0, then derived from the changes: MAJOR if records (rows, of missing clips too) are
+    removed or moved, a clip is lost, or label indices change; MINOR if some are added, else PATCH. Or a later version."""
     creator: str | None = None
     """Name of the publisher. Default: the one in the published folder, else anonymous."""
     url: str | None = None
@@ -125,6 +125,8 @@ def publish(settings: PublishSettings) -> int:
     if made.folds is not None:
         raise SettingsError(f"{path}: is the manifest of a data set, whose lists are published already; give a build's")
     chosen = _options(settings, made)
+    if settings.out is None:
+        previous.refuse_anothers(chosen.out, chosen.creator, made.classes.note)
     log = sys.stderr if settings.json else sys.stdout
     note = f" ({made.classes.note.rstrip('.')})" if made.classes.note else ""
     print(f"manifest: {path}\nclass list: {made.classes.name}{note}\nout: {chosen.out}", file=log)

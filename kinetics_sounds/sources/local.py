@@ -9,7 +9,7 @@ import heapq
 import os
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from ..clip_names import ClipNames, Trimmed
 from ..errors import SourceError
 from ..folders import absolute_folder, is_of_build, readable_folder, walk
 from ..progress import log
+from ..quantities import first_of
 
 NAMED = 3
 """Number of example files in the message if nothing was found."""
@@ -114,6 +115,20 @@ class Source:
                 return f"{self._origin(paths[0])} {said}"
         return ""
 
+    def ambiguous(self, clips: Iterable[Clip]) -> str:
+        """Names without times that several files of different sizes have, with the remedy; empty if there are none."""
+        by_name = {name: self._seen.by_stem.get(name, ()) for clip in clips for name in self.naming.untimed(clip)}
+        found = {name: paths for name, paths in by_name.items() if len(paths) > 1 and len(_sizes(paths)) > 1}
+        if not found:
+            return ""
+        name, paths = next(iter(found.items()))
+        such = f"{', such as' if len(found) > 1 else ':'} {name} ({first_of(map(self._origin, paths), NAMED)})"
+        stand = "name stands" if len(found) == 1 else "names stand"
+        return (
+            f"{len(found)} {stand} for several different files{such}; the first is used, another only if it is broken: rename "
+            "the files, and their rows, so that each video has a name of its own"
+        )
+
     def first(self) -> str | None:
         """Some video of the folder, the same in every run; None if there is none."""
         return min((path for paths in self._seen.by_stem.values() for path in paths), default=None)
@@ -146,6 +161,11 @@ class Source:
     def _origin(self, path: str) -> str:
         """Path relative to the folder, for messages."""
         return files.as_text(os.path.relpath(path, self.folder))
+
+
+def _sizes(paths: Iterable[str]) -> set[int]:
+    """Sizes of files in bytes, without those that are gone."""
+    return {os.stat(path).st_size for path in paths if os.path.exists(path)}  # noqa: PTH110, PTH116
 
 
 def _rank(path: str) -> tuple[int, str]:

@@ -176,7 +176,7 @@ def class_list_of(clip_lists: Iterable[ClipList]) -> ClassList | None:
     found = classes.read(str(folder / "classes.txt"))
     said = fingerprints_of(folder).get("classes")
     name = said if isinstance(said, str) and re.fullmatch(r"[\w-]{1,64}", said) else folder.name
-    note = f"from the published folder {folder.name}"
+    note = classes.from_published(folder.name)
     if name in NOTES and classes.read(name).labels == found.labels:
         note = NOTES[name]
     return dataclasses.replace(found, name=name, note=note)

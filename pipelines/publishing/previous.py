@@ -1,10 +1,12 @@
 """The existing version in a published folder, which the next one follows."""
 
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from kinetics_sounds import classes, files
+from kinetics_sounds.classes import from_published
 from kinetics_sounds.clip import SPLITS
 from kinetics_sounds.errors import PublishError
 
@@ -12,6 +14,8 @@ from . import contents, versions
 from .contents import CHANGES, CLASSES, CROISSANT, SUMS, Published
 from .facts import LICENSES
 from .likeness import Hashes
+from .markdown import plain
+from .options import CREATOR
 from .tables import Row
 
 MOST_NAMED = 20
@@ -85,6 +89,26 @@ def previous(out: Path) -> Previous | None:
         license=next((spdx for spdx, each in LICENSES.items() if each.url == url), next(iter(LICENSES))),
         history=_history(out),
     )
+
+
+def refuse_anothers(out: Path, creator: str | None, note: str) -> None:
+    """Raise PublishError if a published folder is somebody else's: by its creator, or since the build was made from its lists.
+
+    `note` is that of the build's class list. Whoever gives --out means the folder.
+    """
+    if not contents.is_published(out) or not (out / CROISSANT).is_file():
+        return
+    was = contents.text_of_croissant(out, "creator", "name")
+    told = ""
+    if creator is not None and was not in (creator, CREATOR):
+        told = f"was published by {plain(was)}, not {plain(creator)}"
+    elif note == from_published(out.name):
+        told = "is the folder whose lists this build was made from"
+    if told:
+        raise PublishError(
+            f"{out}: {told}; for a folder of your own add --out published/OTHER --name OTHER; to write the next version of that "
+            f"one, add --out {shlex.quote(str(out))}"
+        )
 
 
 def _refuse_lost(out: Path, sums: Mapping[str, str], missing: Collection[str]) -> None:

@@ -322,6 +322,27 @@ def test_a_folder_says_how_many_files_it_has_and_three_of_them(tmp_path: Path) -
     assert empty == "no file was found in it that is named after a requested clip; recognised names: ID.mp4"
 
 
+def test_a_name_of_several_different_files_is_told_once_with_them(tmp_path: Path) -> None:
+    put(tmp_path, "phone/IMG_1.mp4", "camera/IMG_1.mp4", "phone/IMG_2.mp4", f"a/{KEY}.mp4", f"other/{KEY}.mp4")
+    clips = [Clip("IMG_1", start, start + 2, "bowling", "val") for start in (0, 3)] + [CLIP]
+    put(tmp_path, "one/same.mp4")
+    (tmp_path / "same.mp4").write_bytes(b"one/same.mp4")  # a copy
+    (tmp_path / "lost.mp4").symlink_to("nowhere")
+    put(tmp_path, "one/lost.mp4")
+    clips += [Clip(name, 0, 2, "bowling", "val") for name in ("IMG_2", "same", "lost")]
+
+    said = Source(str(tmp_path)).ambiguous(clips)
+
+    assert said.startswith(
+        "1 name stands for several different files: IMG_1 (camera/IMG_1.mp4, phone/IMG_1.mp4); the first is"
+    )
+    assert Source(str(tmp_path), Options(names="phone/{id}")).ambiguous(clips) == ""
+    put(tmp_path, "camera/IMG_2.mp4")
+    assert (
+        Source(str(tmp_path)).ambiguous(clips).startswith("2 names stand for several different files, such as IMG_1 (")
+    )
+
+
 # --- What is refused --------------------------------------------------------------------------------------------------
 
 

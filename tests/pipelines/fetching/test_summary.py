@@ -19,7 +19,7 @@ def clip(number: int, *, label: str = "humming", split: str = "train") -> Clip:
 
 def outcome(clip: Clip, status: Status = Status.OK, *, size: int = 0, source: str = "local:/a") -> Outcome:
     media = Media(
-        path=f"clips/{clip.key}.mp4",
+        path=f"clips/{clip.label}/{clip.key}.mp4",
         bytes=size,
         sha256="00",
         duration_seconds=2.0,
@@ -97,6 +97,7 @@ def test_the_report_adds_up(tmp_path: Path) -> None:
         "content": fingerprints.content(rows),
         "bytes": 3_000_000_000,
         "in_several_splits": {},
+        "in_former_class": [],
         "flags": {"silent": 2, "still": 1, "dubbed": 0},
         "remarks": {},
         "remarks_such_as": {},

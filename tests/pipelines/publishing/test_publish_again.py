@@ -177,3 +177,38 @@ def test_a_folder_keeps_its_name_and_another_one_is_told(tmp_path: Path, capsys:
     published(tmp_path, outcomes(8), "--name", "other")
     assert "renamed" not in capsys.readouterr().out
     assert (out / "CHANGES.md").read_text().count("renamed") == 1
+
+
+@pytest.mark.parametrize(
+    ("creator", "again", "note", "told"),
+    [
+        ("A. Author", ["--creator", "B. Student"], "", "was published by A. Author, not B. Student; for a folder of"),
+        ("A. Author", [], "from the published folder few", "is the folder whose lists this build was made from; for a"),
+        ("A. Author", ["--creator", "B. Student", "--out", "published/few"], "", ""),
+        ("A. Author", ["--creator", "A. Author"], "", ""),
+        ("anonymous", ["--creator", "A. Author"], "", ""),
+        ("A. Author", ["--creator", "B. Student", "--name", "other"], "", ""),
+    ],
+    ids=["another creator", "made from it", "asked for", "the same", "named now", "another folder"],
+)
+def test_somebody_elses_folder_is_only_written_if_it_is_named(
+    creator: str,
+    again: list[str],
+    note: str,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data/few").mkdir(parents=True)
+    write(tmp_path / "data/few", outcomes())
+    assert publish.main(["--no_hashes", "--creator", creator]) == 0
+    before = bytes_of(Path("published/few"))
+    write(tmp_path / "data/few", outcomes(20), note=note)
+
+    assert publish.main(["--no_hashes", *again]) == (2 if told else 0)
+
+    assert told in capsys.readouterr().err
+    if told:
+        assert bytes_of(Path("published/few")) == before
