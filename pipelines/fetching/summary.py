@@ -16,7 +16,7 @@ from kinetics_sounds.fingerprints import Both
 from kinetics_sounds.quantities import byte_size, first_of, plural
 from kinetics_sounds.shards import index
 
-from .. import several_splits
+from .. import absent_classes, several_splits
 from . import comparison, coverage, list_report, replaced
 from .driver import RunStats
 from .trim import SPAN_ALONE
@@ -151,6 +151,7 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
                 least.append((share, f"{label} ({split}) {each['ok']}/{each['annotated']}"))
     if least:
         lines.append("least covered: " + ", ".join(text for _, text in sorted(least)[:LEAST_COVERED]))
+    lines += _absent_classes(report["coverage"])
     run = report["this_run"]
     if run["clips"]:
         stages = ", ".join(
@@ -202,6 +203,12 @@ def _outcomes(report: Mapping[str, Any]) -> Iterator[str]:
             yield f"{status}: {', '.join(keys)}{f' and {more} more' if more else ''}"
     if report["sources"]:
         yield f"sources: {', '.join(f'{count} from {source}' for source, count in report['sources'].items())}"
+
+
+def _absent_classes(splits: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Iterator[str]:
+    labels = sorted({label for classes in splits.values() for label in classes})
+    ok = ((split, label) for split, classes in splits.items() for label, each in classes.items() if each["ok"])
+    return absent_classes.lines(labels, ok)
 
 
 def _flags(report: Mapping[str, Any]) -> Iterator[str]:
