@@ -23,6 +23,8 @@ class Plan:
     clips: tuple[Clip, ...]
     rows: Counter[str]
     """Number of rows by label, requested or not."""
+    repeated: int = 0
+    """Number of requested rows that repeat an earlier one."""
 
 
 def plan(
@@ -41,9 +43,11 @@ def plan(
     """
     found: dict[str, tuple[Clip, Path, int]] = {}
     seen = Counter[str]()
+    rows = 0
     for path in lists:
         listed = annotations.read(path, labels=frozenset(classes.labels), splits=splits)
         seen.update(listed.labels)
+        rows += len(listed.clips)
         for clip, line in listed.clips:
             other, there, its = found.setdefault(clip.key, (clip, path, line))
             if other != clip:
@@ -57,7 +61,7 @@ def plan(
             f"the annotations have no clip of {classes.name} in {', '.join(splits)}; see --splits and --annotations"
         )
     clips = select(classes, (clip for clip, _, _ in found.values()), limit=limit, per_class=per_class)
-    return Plan(clips=clips, rows=seen)
+    return Plan(clips=clips, rows=seen, repeated=rows - len(found))
 
 
 def select(

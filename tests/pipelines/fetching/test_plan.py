@@ -26,9 +26,12 @@ def test_clips_come_by_split_then_label_in_the_lists_order_then_key(tmp_path: Pa
 
 
 def test_a_clip_that_two_lists_tell_alike_counts_once(tmp_path: Path) -> None:
-    paths = lists(tmp_path, "a,x,0,10,val\nb,y,0,10,val\n", "a,x,0,10,validate\n")
+    paths = lists(tmp_path, "a,x,0,10,val\nb,y,0,10,val\nc,y,0,10,val\n", "a,x,0,10,validate\nb,y,0,10,train\n")
 
-    assert len(plan(CLASSES, paths, splits=("val",)).clips) == 2
+    planned = plan(CLASSES, paths, splits=("val",))
+
+    assert (len(planned.clips), planned.repeated) == (2, 1)
+    assert plan(CLASSES, paths[:1], splits=("val",), limit=1).repeated == 0
 
 
 @pytest.mark.parametrize("other", ["b,x,0,10,val", "a,x,0,10,train"])
