@@ -105,7 +105,7 @@ def id_fault(text: str) -> str:
     if PurePath(text).suffix.lower() in SUFFIXES:
         remedy = "; leave the extension off"
     elif " " in text.strip():
-        remedy = "; rename a file with a blank in its name, or use --local.names"
+        remedy = "; rename a file with a blank in its name"
     return f"{text!r} is not a video ID (letters, digits, '_' and '-'){remedy}"
 
 

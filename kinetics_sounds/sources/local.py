@@ -91,6 +91,11 @@ class Source:
             several.sort(key=_rank)
         return _Seen(found, count, [self._origin(path) for path in first])
 
+    @functools.cached_property
+    def _in_lower_case(self) -> Mapping[str, str]:
+        """The first video of each name, by the name in lower case."""
+        return {name.lower(): paths[0] for name, paths in self._seen.by_stem.items()}
+
     def _is_of_other_build(self, place: str) -> bool:
         """Whether a folder has the clips of a build that is not the one that asks, which may hold files of the user."""
         build = Path(place).parent
@@ -109,10 +114,15 @@ class Source:
         return self._seen.count, self._seen.first
 
     def near_miss(self, clip: Clip) -> str:
-        """A file that is named by the clip's start alone, with the remedy; empty if there is none."""
+        """A file that is named by the clip's start alone, or in another case, with the remedy; empty if there is none."""
         for name, said in self.naming.near(clip).items():
             if paths := self._seen.by_stem.get(name):
                 return f"{self._origin(paths[0])} {said}"
+        for name in self.naming.of(clip):
+            if path := self._in_lower_case.get(name.lower()):
+                return (
+                    f"{self._origin(path)} is {name} but for upper and lower case; rename the file, or change the row"
+                )
         return ""
 
     def ambiguous(self, clips: Iterable[Clip]) -> str:

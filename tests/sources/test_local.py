@@ -306,6 +306,18 @@ def test_a_file_named_by_its_start_alone_is_told_with_the_pattern_that_it_needs(
     assert location == f"{tmp_path}/{name}"
 
 
+@pytest.mark.parametrize("name", ["a/IMG_1002.mp4", "Img_1002_000000_000010.MOV"])
+def test_a_file_whose_name_differs_in_case_is_told(name: str, tmp_path: Path) -> None:
+    put(tmp_path, name, "IMG_1003.mp4")
+    clip = Clip("img_1002", 0, 10, "bowling", "val")
+
+    said = Source(str(tmp_path)).near_miss(clip)
+
+    assert said.startswith(f"{name} is img_1002")
+    assert said.endswith(" but for upper and lower case; rename the file, or change the row")
+    assert Source(str(tmp_path)).near_miss(Clip("img_1004", 0, 10, "bowling", "val")) == ""
+
+
 def test_a_folder_says_how_many_files_it_has_and_three_of_them(tmp_path: Path) -> None:
     put(tmp_path, "z.txt", "b/y.mp4", "b/x.mp4", "a/1.mp4", "c.mp4")
     source = Source(str(tmp_path))

@@ -1,5 +1,6 @@
 """A build of somebody's own recordings tells what is likely to be wrong with their files and rows."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,19 @@ def test_clips_with_a_corrected_label_are_told_until_they_are_made_again(
     assert build.main(argv) == 0
     assert "former label" not in capsys.readouterr().out
     assert new.is_file()
+
+
+def test_duplicate_rows_and_names_in_another_case_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(tmp_path, "IMG_1.mp4", "b.mp4")
+    argv = arguments(tmp_path, "dog,img_1,0,2,train", "dog,b,0,2,train", "dog,b,0,2,train")
+
+    assert build.main([*argv, "--dry_run"]) == 0
+
+    said = capsys.readouterr().out
+    assert "mine.csv: 3 rows, 2 clips, 1 duplicate row of a clip\n" in said
+    assert (
+        "files not used: 1, such as: IMG_1.mp4 is img_1 but for upper and lower case; rename the file, or change"
+        in said
+    )
+    build.main([*argv, "--dry_run", "--json"])
+    assert json.loads(capsys.readouterr().out)["annotations"] == {"rows": 3, "repeated": 1, "other_classes": 0}
