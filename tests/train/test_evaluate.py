@@ -169,10 +169,11 @@ class TestResults:
         assert "video_to_audio_r2" in judge("crossmodal", "--crossmodal.ks=[1,2]")["scores"]
 
     def test_results_lie_with_the_run_unless_told_otherwise(
-        self, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self, finished: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         copy = Path(shutil.copytree(finished, tmp_path / "run"))
-        baseline, page = "next: the same command with --untrained, for the baseline", f"next: ks-view {copy}"
+        baseline = "next: the same command with --untrained, for the baseline"
+        page = f"next: ks-view {shards} --run {copy}"
         for more, told in (
             (["--checkpoint=step-00000006"], [page]),  # with which --untrained is refused
             ([], [baseline, page]),

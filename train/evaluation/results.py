@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 
-from kinetics_sounds import __version__, files
+from kinetics_sounds import __version__, files, remote
 from kinetics_sounds.address import Address
 from kinetics_sounds.shards.index import Dataset
 
@@ -219,8 +219,8 @@ def write_neighbours(
     files.write_bytes(out / "neighbours.json", (json.dumps(document | {"queries": queries}, indent=2) + "\n").encode())
 
 
-def next_steps(settings: Judged, found: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Lines on what follows results in their default folders: the baseline, unless it is there, and the page.
+def next_steps(settings: Judged, found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lines on what follows results in their default folders: the baseline, unless it is there, and the page of their clips.
 
     There is no "same command" with --untrained for another checkpoint than the last.
     """
@@ -228,7 +228,12 @@ def next_steps(settings: Judged, found: Iterable[Mapping[str, Any]]) -> list[str
         return []
     there = settings.checkpoint != "last" or all(_has_baseline(settings.run, results) for results in found)
     untrained = [] if there else ["next: the same command with --untrained, for the baseline"]
-    return [*untrained, f"next: {shlex.join(['ks-view', files.as_text(settings.run)])}"]
+    shards = str(found[0]["shards"])
+    place, run = Path(shards).absolute(), files.as_text(settings.run)
+    if place.is_relative_to(Path.cwd()):
+        place = place.relative_to(Path.cwd())
+    words = [run] if remote.is_url(shards) else [files.as_text(place), "--run", run]  # a URL is masked
+    return [*untrained, f"next: {shlex.join(['ks-view', *words])}"]
 
 
 def _has_baseline(run: Path, results: Mapping[str, Any]) -> bool:
