@@ -12,6 +12,7 @@ from kinetics_sounds.datasets import Listing
 from kinetics_sounds.errors import ListError
 from kinetics_sounds.pipelines import shard
 from kinetics_sounds.pipelines.packing.dataset_manifest import Written
+from kinetics_sounds.pipelines.viewing import sets
 
 from ...conftest import inline
 from . import shapes
@@ -274,3 +275,13 @@ def test_a_name_that_is_too_long_for_the_disk_is_named(
     assert packed("ucf101", folder) == 2
     said = capsys.readouterr().err
     assert f"the lists name the file 'v_{name[:98]}'…, which is longer than the disk allows; fix the list" in said
+
+
+def test_clips_in_class_folders_are_no_leak_of_one_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, name in enumerate(("train/bowling/a", "train/archery/b", "test/bowling/c")):
+        shapes.avi(tmp_path / f"mine/{name}.avi", seed=seed, sound=True)
+
+    assert packed("kinetics", tmp_path / "mine", f"--manifest={tmp_path / 'made'}") == 0
+    assert "test: no ok clip of 1 of 2 classes: archery" in capsys.readouterr().err
+    for place in (tmp_path / "made", tmp_path / "made/shards"):
+        assert sets.read(place).findings == []
