@@ -8,6 +8,7 @@ Each tar is plain WebDataset: for each clip `KEY.mp4` (frames), `KEY.mel.npy` (m
 `KEY.json` (label, label_index, split, times ...). Each tar has an index, `NAME.json`, with the offset and size of every part.
 """
 
+import importlib.util
 import io
 import json
 import sys
@@ -21,17 +22,17 @@ Rows = Iterable[tuple[str, int, np.ndarray]]
 
 
 class Shards:
-    """A map-style dataset of key, label index and mel-spectrogram, read at the offsets in the indexes."""
+    """A map-style dataset of key, label index and mel-spectrogram, read at the offsets in the indexes; also frames and sound."""
 
     def __init__(self, folder: str) -> None:
         """Read the indexes of one split."""
-        self.rows: list[tuple[Path, str, int, int, int]] = []
+        self.rows: list[tuple[Path, str, int, dict[str, tuple[int, int]]]] = []
         for path in sorted(Path(folder).glob("*-*.json")):
             index = json.loads(path.read_text())
-            part = index["parts"].index("mel.npy")
             for row, key in enumerate(index["keys"]):
-                place = index["offsets"][row][part], index["sizes"][row][part]
-                self.rows.append((path.with_suffix(".tar"), key, index["label_indices"][row], *place))
+                places = zip(index["offsets"][row], index["sizes"][row], strict=True)
+                parts = dict(zip(index["parts"], places, strict=True))
+                self.rows.append((path.with_suffix(".tar"), key, index["label_indices"][row], parts))
 
     def __len__(self) -> int:
         """Number of clips in the split."""
@@ -39,14 +40,32 @@ class Shards:
 
     def __getitem__(self, index: int) -> tuple[str, int, np.ndarray]:
         """One clip."""
-        tar, key, label, offset, size = self.rows[index]
-        with tar.open("rb") as file:
+        return *self.rows[index][1:3], np.load(self.part(index, "mel.npy"), allow_pickle=False)
+
+    def part(self, index: int, name: str) -> io.BytesIO:
+        """One part of a clip, as it is stored."""
+        offset, size = self.rows[index][3][name]
+        with self.rows[index][0].open("rb") as file:
             file.seek(offset)
-            return key, label, np.load(io.BytesIO(file.read(size)), allow_pickle=False)
+            return io.BytesIO(file.read(size))
+
+    def frames(self, index: int) -> np.ndarray:
+        """All frames of a clip with PyAV, uint8 (T, H, W, 3); each 16 of them can be decoded alone, after a seek."""
+        import av
+
+        with av.open(self.part(index, "mp4"), "r") as video:
+            return np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)])
+
+    def sound(self, index: int) -> np.ndarray:
+        """The sound of a clip with soundfile, float32 at 24 kHz."""
+        import soundfile
+
+        samples: np.ndarray = soundfile.read(self.part(index, "flac"), dtype="float32")[0]
+        return samples
 
 
 def with_torch(folder: str) -> Rows:
-    """Read with a stock DataLoader, shuffled. Frames can be read likewise, and decoded by any library."""
+    """Read with a stock DataLoader, shuffled. `frames` and `sound` can be returned likewise."""
     from torch.utils.data import DataLoader
 
     loader: Any = DataLoader(Shards(folder), batch_size=2, shuffle=True, num_workers=0)  # type: ignore[arg-type]
@@ -77,10 +96,24 @@ def with_datasets(folder: str) -> Rows:
 
 READERS = {"torch": with_torch, "webdataset": with_webdataset, "datasets": with_datasets}
 
+
+def main(words: list[str]) -> None:
+    """Print key, label index and shapes of every clip, and frames and sound of the first, if PyAV and soundfile are there."""
+    usage = f"usage: python examples/read_shards.py {'|'.join(READERS)} SHARDS/SPLIT, the folder of a split's tars"
+    if {"-h", "--help"}.intersection(words):
+        print(usage)
+        return
+    if len(words) != 2 or words[0] not in READERS:
+        sys.exit(usage)
+    if not any(Path(words[1]).glob("*.tar")):
+        sys.exit(f"{words[1]}: no tars are there\n{usage}")
+    for key, label, mel in READERS[words[0]](words[1]):
+        print(key, label, mel.shape)
+    clips = Shards(words[1])
+    for package, part, decode in (("av", "mp4", clips.frames), ("soundfile", "flac", clips.sound)):
+        if importlib.util.find_spec(package) and part in clips.rows[0][3]:
+            print(clips.rows[0][1], part, decode(0).shape)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or sys.argv[1] not in READERS or not any(Path(sys.argv[2]).glob("*.tar")):
-        sys.exit(
-            f"usage: python examples/read_shards.py {'|'.join(READERS)} SHARDS/SPLIT, the folder of a split's tars"
-        )
-    for found_key, label_index, found_mel in READERS[sys.argv[1]](sys.argv[2]):
-        print(found_key, label_index, found_mel.shape)
+    main(sys.argv[1:])

@@ -56,15 +56,39 @@ def test_every_reader_gives_what_is_stored(reader: str, shards: Path, tmp_path: 
         np.testing.assert_array_equal(found[key][1], mel)
 
 
-@pytest.mark.parametrize("words", [[], ["torch"], ["other", "folder"], ["torch", "no split"], ["--help"]])
-def test_other_words_are_told_the_usage(words: list[str]) -> None:
+USAGE = "usage: python examples/read_shards.py torch|webdataset|datasets SHARDS/SPLIT, the folder of a split's tars\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], USAGE),
+        (["torch"], USAGE),
+        (["other", "folder"], USAGE),
+        (["torch", "no split"], f"no split: no tars are there\n{USAGE}"),
+    ],
+)
+def test_other_words_are_told_the_usage(words: list[str], said: str) -> None:
     done = subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True, check=False)
 
-    assert done.returncode == 1
-    usage = (
-        "usage: python examples/read_shards.py torch|webdataset|datasets SHARDS/SPLIT, the folder of a split's tars\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+def test_frames_and_sound_of_the_first_clip_are_decoded(shards: Path) -> None:
+    split = stream.open_split(shards, "train")
+    with stream.sample(split, 0) as sample:
+        frames, sound = sample.frames(range(sample.meta.num_frames)), sample.waveform()
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "webdataset", shards / "train"], capture_output=True, text=True, check=True
     )
-    assert done.stderr == usage
+
+    assert done.stdout.splitlines()[-2:] == [f"{sample.key} mp4 {frames.shape}", f"{sample.key} flac {sound.shape}"]
+
+
+def test_help_is_the_usage() -> None:
+    done = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True, check=True)
+
+    assert done.stdout == USAGE
 
 
 def test_the_example_imports_nothing_of_ours() -> None:
