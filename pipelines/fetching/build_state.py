@@ -16,6 +16,8 @@ from kinetics_sounds.quantities import plural
 from kinetics_sounds.sources import Source
 
 DEFAULT_SOURCE = Address("youtube")
+ID_LENGTH = 11
+"""Length of a YouTube ID."""
 MOST_NAMED = 20
 """Maximum number of changed clips listed one by one; the ledger has all."""
 
@@ -51,6 +53,16 @@ def default_source(out: Path) -> Address:
                 f"--source: {out} was built from {', '.join(others)}; give --source and its options as before"
             )
     return DEFAULT_SOURCE
+
+
+def check_ids(clips: Collection[Clip]) -> None:
+    """Raise SettingsError if most clips cannot be those of the default source, which would refuse them one by one."""
+    others = [clip.youtube_id for clip in clips if len(clip.youtube_id) != ID_LENGTH]
+    if 2 * len(others) > len(clips):
+        raise SettingsError(
+            f"--source: none was given, and {DEFAULT_SOURCE}, the default, has no videos with names such as "
+            f"{', '.join(others[:2])} (its IDs have {ID_LENGTH} characters); give --source local:DIR, the folder of the videos"
+        )
 
 
 def load_state(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out: Path) -> BuildState:
