@@ -19,8 +19,11 @@ KEY = re.compile(r"[A-Za-z0-9_-]{1,92}")
 """A clip's key: it names files, and with the longest part's name (`.mel.npy`) fits the 100 bytes of a tar's header."""
 YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """Characters allowed in file names."""
-SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".ts", ".mpg", ".mpeg", ".wmv", ".3gp", ".ogv")
-"""Accepted containers, best first if a clip exists twice."""
+SUFFIXES = (
+    *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".ts", ".mpg", ".mpeg", ".wmv", ".3gp", ".ogv"),
+    *(".mts", ".m2ts", ".vob", ".asf", ".f4v"),
+)
+"""Accepted containers, in any case, best first if a clip exists twice."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 """Control characters, which no label may contain: they could end a line of a list or a column of a fingerprint."""
@@ -102,7 +105,7 @@ def id_fault(text: str) -> str:
     if PurePath(text).suffix.lower() in SUFFIXES:
         remedy = "; leave the extension off"
     elif " " in text.strip():
-        remedy = "; rename a file with a blank in its name, or use --local.names"
+        remedy = "; rename a file with a blank in its name"
     return f"{text!r} is not a video ID (letters, digits, '_' and '-'){remedy}"
 
 

@@ -61,6 +61,12 @@ class ClipNames:
             return {name: True if self.timed else self.whole for name in names if name}
         return dict.fromkeys(_span_names(clip), True) | {clip.youtube_id: self.whole}
 
+    def untimed(self, clip: Clip) -> list[str]:
+        """Those names of a clip's file that hold none of its times."""
+        if self.pattern:
+            return [] if self.timed else list(self.of(clip))
+        return [clip.youtube_id]
+
     def near(self, clip: Clip) -> dict[str, str]:
         """Names with the clip's start alone, which are not recognised by default, each with the reason and the remedy."""
         found: dict[str, str] = {}

@@ -49,13 +49,16 @@ def load(package: str, name: str) -> ModuleType:
     return importlib.import_module(f"{package}.{name}")
 
 
-def nearest(word: str, words: Iterable[str]) -> str:
-    """A hint with up to three similar names, else names that contain the word, or nothing."""
+def nearest(word: str, words: Iterable[str], *, cutoff: float = 0.5) -> str:
+    """A hint with up to three similar names, else names that contain the word, or nothing.
+
+    `cutoff`: least similarity, from 0 to 1.
+    """
     names = list(words)
     within = sorted(
         (name for name in names if len(word) > 2 and word in name), key=lambda name: not name.startswith(word)
     )
-    close = difflib.get_close_matches(word, names, n=3, cutoff=0.5) or within[:3]
+    close = difflib.get_close_matches(word, names, n=3, cutoff=cutoff) or within[:3]
     return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 

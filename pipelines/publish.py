@@ -19,7 +19,7 @@ from kinetics_sounds.shards import reader
 from kinetics_sounds.shards.index import Dataset
 
 from . import several_splits
-from .manifest_option import manifest_path
+from .manifest_option import BUILD_OF_FOLDERS, manifest_path
 from .publishing import card, check, contents, diff, options, previous, push, run, versions
 from .publishing.facts import LICENSES
 from .publishing.folder import Made, Stopped, publish_folder
@@ -123,7 +123,9 @@ def publish(settings: PublishSettings) -> int:
     path = manifest_path(settings.manifest)
     made = manifest.read(path)
     if made.folds is not None:
-        raise SettingsError(f"{path}: is the manifest of a data set, whose lists are published already; give a build's")
+        raise SettingsError(
+            f"{path}: is the manifest of a data set ({made.classes.name}); only builds can be published; {BUILD_OF_FOLDERS}"
+        )
     chosen = _options(settings, made)
     if settings.out is None:
         previous.refuse_anothers(chosen.out, chosen.creator, made.classes.note)
@@ -204,7 +206,7 @@ def _shards(place: Address) -> Dataset:
 
 def _leaks(made: manifest.Manifest, out: Path) -> list[str]:
     """A line about videos with clips in more than one split, if any."""
-    found = several_splits.in_several_splits(outcome.clip for outcome in made.outcomes)
+    found = several_splits.in_several_splits(each.clip for each in made.outcomes if each.media is not None)
     return [f"{several_splits.text(found)}; ks-publish check {shlex.quote(str(out))} lists them"] if found else []
 
 

@@ -19,7 +19,7 @@ from kinetics_sounds.quantities import plural
 from kinetics_sounds.settings import parse
 from kinetics_sounds.shards import index, layout
 
-from . import executors, several_splits
+from . import absent_classes, executors, several_splits
 from .attempts import RetryOnce
 from .manifest_option import manifest_path
 from .packing import (
@@ -260,6 +260,9 @@ def _prepare(settings: ShardSettings) -> Job:
         print(f"{path}: {told}", file=sys.stderr)
     if found := several_splits.in_several_splits(each.clip for each in made.outcomes if each.media is not None):
         print(f"{path}: {several_splits.text(found)}", file=sys.stderr)
+    ok = ((each.clip.split, each.clip.label) for each in made.outcomes if each.media is not None)
+    for told in absent_classes.lines(made.classes.labels, ok):
+        print(f"{path}: {told}", file=sys.stderr)
     job = _job(settings, path, made)
     if not job.orders:
         raise SettingsError(f"{path}: has no ok clip, so there is nothing to pack; see its status column")

@@ -228,7 +228,7 @@ BAD_ROWS = {
     "bowling,../../etc/x,27,37,val": "'../../etc/x' is not a video ID",
     "bowling,,27,37,val": "'' is not a video ID (letters, digits, '_' and '-'); fix or remove the row",
     "bowling,dog_1.MP4,27,37,val": "'dog_1.MP4' is not a video ID (letters, digits, '_' and '-'); leave the extension off",
-    "bowling,dog 1,27,37,val": "; rename a file with a blank in its name, or use --local.names; fix",
+    "bowling,dog 1,27,37,val": "; rename a file with a blank in its name; fix",
     "bowling": "the row lacks its youtube_id, time_start, time_end, split; fix or remove the row",
     "bowling,5JzkrOVhPOw,27,37": "the row lacks its split; fix or remove the row",
     "bowling,5JzkrOVhPOw,27,37,dev": "split 'dev' is none of train, val, validate",

@@ -51,7 +51,7 @@ class Listing:
     folds: tuple[str, ...] = ()
     """Names of the folds."""
     unlisted: tuple[str, ...] = ()
-    """Files beside those of the rows that no list names."""
+    """Files beside those of the rows: those that no list names, or, without lists, those that are no videos by their names."""
     has_lists: bool = True
     """Whether there are lists; else the rows are the files of the folder."""
 
@@ -99,19 +99,20 @@ def lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def media_below(folder: Path, root: Path, suffixes: Sequence[str]) -> list[str]:
-    """Files with one of these extensions anywhere below `root`, relative to `folder`, sorted; hidden ones are left out.
+    """Those of `files_below` with one of these extensions."""
+    return [path for path in files_below(folder, root) if Path(path).suffix.lower() in suffixes]
+
+
+def files_below(folder: Path, root: Path) -> list[str]:
+    """Files anywhere below `root`, relative to `folder`, sorted; hidden ones are left out.
 
     Links to folders are followed. Raises SourceError for a folder that cannot be read.
     """
     found = []
     for place, names in walk(root) if root.is_dir() else ():
         below = Path(place).relative_to(folder)
-        found += [(below / name).as_posix() for name in names if _is_media(name, suffixes)]
+        found += [(below / name).as_posix() for name in names if not name.startswith(".")]
     return sorted(found)
-
-
-def _is_media(name: str, suffixes: Sequence[str]) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in suffixes
 
 
 @dataclass(slots=True)

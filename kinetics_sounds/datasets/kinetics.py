@@ -7,19 +7,21 @@ folders or any others; those in the mirror's `replacement/` come first. Without 
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .. import annotations, files
 from ..annotations import SPLIT_NAMES
-from ..clip import SPLITS, Clip
+from ..clip import SPLITS, SUFFIXES, Clip
 from ..errors import AnnotationError, ListError
 from ..list_entry import header
 from ..media.encode import Modality
-from . import Listing, Row, media_below, named
+from . import Listing, Row, files_below, media_below, named
 
 MODALITY: Modality = "both"
-SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
+BESIDE = (".txt", ".csv")
+"""Files that may lie beside the videos of class folders; any others are named as left out."""
 PLACES = ("annotations", "", "annotations/deepmind")
 """Folders in which the lists may lie, or in a folder `kinetics600` and so on there; the first that has any is read."""
 _LIST = re.compile(rf"(?:(?:kinetics|k)[-_]?(?:[0-9]{{3}}[-_])?(?:2020[-_])?)?(?P<split>{'|'.join(SPLIT_NAMES)})\.csv")
@@ -125,13 +127,15 @@ def _letters(text: str) -> str:
 
 def _in_class_folders(folder: Path) -> Listing:
     """Every file is of the class that its folder is called; raises ListError if there are none or they lie otherwise."""
-    rows = []
+    rows, others = [], []
     for name, split in SPLIT_NAMES.items():
-        paths = media_below(folder, folder / name, SUFFIXES)
+        below = files_below(folder, folder / name)
+        paths = [path for path in below if path.lower().endswith(SUFFIXES)]
+        others += [path for path in below if not path.lower().endswith((*SUFFIXES, *BESIDE))]
         if strange := [path for path in paths if len(Path(path).parts) != 3]:
             raise ListError(
-                f"{folder}: {named(strange)} do not lie in {name}/CLASS/, and there is no list; put the lists (train.csv and "
-                f"so on) into {folder / PLACES[0]}"
+                f"{folder}: {named(strange)} do not lie in {name}/CLASS/; move these files into {name}/CLASS/, or put the lists "
+                f"that name them (train.csv and so on) into {folder / PLACES[0]}"
             )
         rows += [Row(path=path, label=files.as_text(Path(path).parent.name), split=split) for path in paths]
     if not rows:
@@ -140,4 +144,19 @@ def _in_class_folders(folder: Path) -> Listing:
             f"folders below train/ and test/, or list the clips: ks-build --classes LIST --annotations CSV "
             f"--source local:{folder}"
         )
-    return Listing(labels=tuple(sorted({row.label for row in rows})), rows=tuple(rows), has_lists=False)
+    _check_labels(folder, rows)
+    labels = tuple(sorted({row.label for row in rows}))
+    return Listing(labels=labels, rows=tuple(rows), unlisted=tuple(others), has_lists=False)
+
+
+def _check_labels(folder: Path, rows: Iterable[Row]) -> None:
+    """Raise ListError for class folders whose names differ only in case, blanks, `_` and `-`."""
+    first: dict[str, Row] = {}
+    for row in rows:
+        other = first.setdefault(re.sub(r"[\s_-]", "", unicodedata.normalize("NFC", row.label)).casefold(), row)
+        if other.label != row.label:
+            both = " and ".join(str(Path(each.path).parent) for each in (other, row))
+            raise ListError(
+                f"{folder}: {files.as_text(both)} would be two classes; call both folders the same, or, if they are two, by "
+                "names that differ in more than case, blanks, '_' and '-'"
+            )

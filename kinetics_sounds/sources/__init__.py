@@ -76,6 +76,9 @@ class OnDisk(Source, Protocol):
     def near_miss(self, clip: Clip) -> str:
         """The file that seems to be the clip's, why it is not a candidate, and the remedy; empty if there is none."""
 
+    def ambiguous(self, clips: Iterable[Clip]) -> str:
+        """The clips' names that stand for several different files, and the remedy; empty if there are none."""
+
 
 def advice(
     near_misses: Sequence[str], *, found: int, files: int, first: Sequence[str], patterns: Sequence[str]

@@ -9,7 +9,7 @@ import heapq
 import os
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from ..clip_names import ClipNames, Trimmed
 from ..errors import SourceError
 from ..folders import absolute_folder, is_of_build, readable_folder, walk
 from ..progress import log
+from ..quantities import first_of
 
 NAMED = 3
 """Number of example files in the message if nothing was found."""
@@ -90,6 +91,11 @@ class Source:
             several.sort(key=_rank)
         return _Seen(found, count, [self._origin(path) for path in first])
 
+    @functools.cached_property
+    def _in_lower_case(self) -> Mapping[str, str]:
+        """The first video of each name, by the name in lower case."""
+        return {name.lower(): paths[0] for name, paths in self._seen.by_stem.items()}
+
     def _is_of_other_build(self, place: str) -> bool:
         """Whether a folder has the clips of a build that is not the one that asks, which may hold files of the user."""
         build = Path(place).parent
@@ -108,11 +114,30 @@ class Source:
         return self._seen.count, self._seen.first
 
     def near_miss(self, clip: Clip) -> str:
-        """A file that is named by the clip's start alone, with the remedy; empty if there is none."""
+        """A file that is named by the clip's start alone, or in another case, with the remedy; empty if there is none."""
         for name, said in self.naming.near(clip).items():
             if paths := self._seen.by_stem.get(name):
                 return f"{self._origin(paths[0])} {said}"
+        for name in self.naming.of(clip):
+            if path := self._in_lower_case.get(name.lower()):
+                return (
+                    f"{self._origin(path)} is {name} but for upper and lower case; rename the file, or change the row"
+                )
         return ""
+
+    def ambiguous(self, clips: Iterable[Clip]) -> str:
+        """Names without times that several files of different sizes have, with the remedy; empty if there are none."""
+        by_name = {name: self._seen.by_stem.get(name, ()) for clip in clips for name in self.naming.untimed(clip)}
+        found = {name: paths for name, paths in by_name.items() if len(paths) > 1 and len(_sizes(paths)) > 1}
+        if not found:
+            return ""
+        name, paths = next(iter(found.items()))
+        such = f"{', such as' if len(found) > 1 else ':'} {name} ({first_of(map(self._origin, paths), NAMED)})"
+        stand = "name stands" if len(found) == 1 else "names stand"
+        return (
+            f"{len(found)} {stand} for several different files{such}; the first is used, another only if it is broken: rename "
+            "the files, and their rows, so that each video has a name of its own"
+        )
 
     def first(self) -> str | None:
         """Some video of the folder, the same in every run; None if there is none."""
@@ -146,6 +171,11 @@ class Source:
     def _origin(self, path: str) -> str:
         """Path relative to the folder, for messages."""
         return files.as_text(os.path.relpath(path, self.folder))
+
+
+def _sizes(paths: Iterable[str]) -> set[int]:
+    """Sizes of files in bytes, without those that are gone."""
+    return {os.stat(path).st_size for path in paths if os.path.exists(path)}  # noqa: PTH110, PTH116
 
 
 def _rank(path: str) -> tuple[int, str]:

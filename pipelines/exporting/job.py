@@ -18,7 +18,7 @@ from kinetics_sounds.shards import layout as parts
 
 from .. import attempts, layouts
 from ..layouts import Entry
-from ..manifest_option import manifest_path
+from ..manifest_option import BUILD_OF_FOLDERS, manifest_path
 from ..unfinished import unfinished
 
 NAME = "export.json"
@@ -85,7 +85,9 @@ def _of_manifest(layout: str, settings: layouts.CommonSettings) -> Job:
     path = manifest_path(settings.manifest)
     made = manifest.read(path)
     if made.folds is not None:
-        raise SettingsError(f"{path}: is the manifest of a data set ({made.classes.name}); only builds can be exported")
+        raise SettingsError(
+            f"{path}: is the manifest of a data set ({made.classes.name}); only builds can be exported; {BUILD_OF_FOLDERS}"
+        )
     classes = _classes(path, made.classes)
     labels = tuple(sorted(classes.labels))
     place = {label: number for number, label in enumerate(labels)}

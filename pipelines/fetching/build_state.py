@@ -12,7 +12,7 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip, Status
 from kinetics_sounds.errors import SettingsError, StoppedError
 from kinetics_sounds.ledger import Entry, Ledger, name_of
-from kinetics_sounds.quantities import plural
+from kinetics_sounds.quantities import first_of, plural
 from kinetics_sounds.sources import Source
 
 DEFAULT_SOURCE = Address("youtube")
@@ -56,12 +56,13 @@ def default_source(out: Path) -> Address:
 
 
 def check_ids(clips: Collection[Clip]) -> None:
-    """Raise SettingsError if most clips cannot be those of the default source, which would refuse them one by one."""
+    """Raise SettingsError if the default source cannot have some clips, which it would reject one by one, for good."""
     others = [clip.youtube_id for clip in clips if len(clip.youtube_id) != ID_LENGTH]
-    if 2 * len(others) > len(clips):
+    if others:
         raise SettingsError(
-            f"--source: none was given, and {DEFAULT_SOURCE}, the default, has no videos with names such as "
-            f"{', '.join(others[:2])} (its IDs have {ID_LENGTH} characters); give --source local:DIR, the folder of the videos"
+            f"--source: none was given, and {DEFAULT_SOURCE}, the default, cannot have {plural(len(others), 'clip')} of videos such "
+            f"as {first_of(others, 2)} (its IDs have {ID_LENGTH} characters); give --source local:DIR, the folder of the videos, "
+            "or --source youtube to request the others"
         )
 
 

@@ -161,12 +161,14 @@ def ask(run: Run, spec: Address, source: Source, options: object, clips: Sequenc
         return drive(run, [asked], on_result, ahead=run.pool.workers * (1 if limited else AHEAD))
 
 
-def _tasks(turn: SourcePass, source: Source, clips: Iterable[Clip]) -> Iterator[Task]:
+def _tasks(turn: SourcePass, source: Source, clips: Sequence[Clip]) -> Iterator[Task]:
     """A task per clip that the source may have; the others are recorded along the way."""
     absent: list[Outcome] = []
     near_misses: list[str] = []
     known = turn.run.standing
     on_disk = source if isinstance(source, OnDisk) else None
+    if said := on_disk.ambiguous(clips) if on_disk else "":
+        progress.log.warning("%s: %s", name_of(turn.spec), said)
     found = found_before(known, turn.spec)
     for clip in clips:
         if locations := candidates(known, source, clip):

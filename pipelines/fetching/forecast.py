@@ -67,7 +67,7 @@ def forecast(
             count = document["clips"] = sum(chances[clip.key] for clip in found)
             if isinstance(source, OnDisk):
                 opened = _opened(source, found, known, shared, min_coverage)
-                document |= _folder(source, known, spec, lacking, len(found), opened)
+                document |= _folder(source, known, spec, lacking, found, opened)
                 shares = _shares(found, opened)
             if source.videos_per_hour:
                 hours = count / source.videos_per_hour
@@ -137,19 +137,19 @@ def _folder(
     known: BuildState,
     spec: Address,
     lacking: Sequence[Clip],
-    found: int,
+    found: Sequence[Clip],
     opened: Mapping[str, tuple[Status, str]],
 ) -> dict[str, Any]:
     """Information on local files, of which `found` are pending clips."""
     files, first = source.seen()
     bad = {key: f"{status}: {detail}" for key, (status, detail) in opened.items() if status is not Status.OK}
     near_misses = [near_miss for clip in lacking if (near_miss := source.near_miss(clip))]
+    count = len(found) + found_before(known, spec)
+    hints = advice(near_misses, found=count, files=files, first=first, patterns=source.patterns)
     return {
         "files": files,
         "first_files": list(first),
-        "advice": advice(
-            near_misses, found=found + found_before(known, spec), files=files, first=first, patterns=source.patterns
-        ),
+        "advice": [*filter(None, [source.ambiguous(found)]), *hints],
         "opened": len(opened),
         "good": len(opened) - len(bad),
         "bad": bad,

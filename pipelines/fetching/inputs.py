@@ -31,10 +31,12 @@ def from_annotations(
         planned = plan(class_list, paths, splits=splits, limit=settings.limit, per_class=settings.per_class)
     others = Counter({label: count for label, count in planned.rows.items() if label not in class_list.labels})
     told = other_labels.told(others, class_list.labels)
-    counts = f"{plural(planned.rows.total(), 'row')}, {plural(len(planned.clips), 'clip')}"
+    repeated = f", {plural(planned.repeated, 'duplicate row')} of a clip" if planned.repeated else ""
+    counts = f"{plural(planned.rows.total(), 'row')}, {plural(len(planned.clips), 'clip')}{repeated}"
     print(f"annotations: {', '.join(map(str, places))}: {counts}{told and f'; {told}'}", file=log)
     _warn(others, class_list)
-    return planned.clips, {"rows": planned.rows.total(), "other_classes": others.total()}
+    section = {"rows": planned.rows.total(), "repeated": planned.repeated, "other_classes": others.total()}
+    return planned.clips, section
 
 
 def from_lists(

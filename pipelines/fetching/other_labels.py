@@ -1,5 +1,6 @@
 """Rows whose label is not in the class list: how many there are, and which are a class written otherwise."""
 
+import difflib
 from collections import Counter
 from collections.abc import Collection, Mapping
 
@@ -7,6 +8,8 @@ from kinetics_sounds.quantities import first_of, plural
 
 NAMED = 5
 """Number of labels that are named."""
+SIMILAR = 0.85
+"""Least similarity of a label to a class for which it may be a typo."""
 MOST_LETTERS = 100
 """Maximum length of a label in a message."""
 
@@ -31,9 +34,9 @@ def named(rows: Mapping[str, int], classes: Collection[str]) -> str:
 
 
 def warning(rows: Mapping[str, int], classes: Collection[str]) -> str:
-    """Which of such labels are like one of the class list; empty if none is."""
-    found = (f"{_short(label)} (like {_short(like)})" for label, like in alike(rows, classes).items())
-    named = first_of(found, NAMED)
+    """Which of such labels are like one of the class list; empty if none is. Typos are looked for among a few labels only."""
+    like = alike(rows, classes) | (typos(rows, classes) if len(rows) <= NAMED else {})
+    named = first_of((f"{_short(label)} (like {_short(like[label])})" for label in rows if label in like), NAMED)
     return named and f"rows left out, whose labels may be meant to be in the class list: {named}"
 
 
@@ -44,6 +47,12 @@ def alike(labels: Collection[str], classes: Collection[str]) -> dict[str, str]:
     """
     plain = {_plain(each): each for each in classes}
     return {label: plain[_plain(label)] for label in labels if _plain(label) in plain}
+
+
+def typos(labels: Collection[str], classes: Collection[str]) -> dict[str, str]:
+    """The class that a label is but for a letter or two (`dog barkin`), which may be a class of its own all the same."""
+    near = {label: difflib.get_close_matches(label, classes, n=1, cutoff=SIMILAR) for label in labels}
+    return {label: found[0] for label, found in near.items() if found}
 
 
 def _plain(label: str) -> str:

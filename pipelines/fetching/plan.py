@@ -12,6 +12,9 @@ from kinetics_sounds.clip import SPLITS, Clip
 from kinetics_sounds.errors import AnnotationError, ClassListError
 from kinetics_sounds.quantities import first_of
 
+SIMILAR = 0.75
+"""Least similarity of a label that is suggested for one that has no rows."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -20,6 +23,8 @@ class Plan:
     clips: tuple[Clip, ...]
     rows: Counter[str]
     """Number of rows by label, requested or not."""
+    repeated: int = 0
+    """Number of requested rows that repeat an earlier one."""
 
 
 def plan(
@@ -38,9 +43,11 @@ def plan(
     """
     found: dict[str, tuple[Clip, Path, int]] = {}
     seen = Counter[str]()
+    rows = 0
     for path in lists:
         listed = annotations.read(path, labels=frozenset(classes.labels), splits=splits)
         seen.update(listed.labels)
+        rows += len(listed.clips)
         for clip, line in listed.clips:
             other, there, its = found.setdefault(clip.key, (clip, path, line))
             if other != clip:
@@ -54,7 +61,7 @@ def plan(
             f"the annotations have no clip of {classes.name} in {', '.join(splits)}; see --splits and --annotations"
         )
     clips = select(classes, (clip for clip, _, _ in found.values()), limit=limit, per_class=per_class)
-    return Plan(clips=clips, rows=seen)
+    return Plan(clips=clips, rows=seen, repeated=rows - len(found))
 
 
 def select(
@@ -76,10 +83,11 @@ def shared_videos(clips: Iterable[Clip]) -> frozenset[str]:
 def _check_labels(classes: ClassList, seen: Collection[str]) -> None:
     unknown = [label for label in classes.labels if label not in seen]
     if unknown:
-        lacking = first_of(f"{label!r}{plugins.nearest(label, seen)}" for label in unknown)
+        lacking = first_of(f"{label!r}{plugins.nearest(label, seen, cutoff=SIMILAR)}" for label in unknown)
         have = f"they have {first_of(map(repr, sorted(seen)))}" if seen else "they have no row"
         raise ClassListError(
-            f"class list {classes.name}: the annotations have no label {lacking}; {have}; fix the list or the annotations"
+            f"class list {classes.name}: the annotations have no label {lacking}; {have}; correct the spelling, or remove from "
+            "the list what has no rows"
         )
 
 

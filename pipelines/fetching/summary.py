@@ -3,21 +3,21 @@
 import itertools
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kinetics_sounds import manifest
 from kinetics_sounds.classes import ClassList
-from kinetics_sounds.clip import SPLITS, Clip, Kind, Media, Outcome, Status
+from kinetics_sounds.clip import SPLITS, Clip, Kind, Media, Outcome, Status, label_folder
 from kinetics_sounds.clip_names import SPAN_ALONE
 from kinetics_sounds.errors import ShardError
 from kinetics_sounds.fingerprints import Both
-from kinetics_sounds.quantities import byte_size, plural
+from kinetics_sounds.quantities import byte_size, first_of, plural
 from kinetics_sounds.shards import index
 
-from .. import several_splits
+from .. import absent_classes, several_splits
 from . import comparison, coverage, list_report, replaced
 from .driver import RunStats
 
@@ -47,6 +47,8 @@ class Account:
     """The ok clips."""
     missing: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     """Keys of the first other clips, by status."""
+    in_former_class: list[str] = field(default_factory=list)
+    """Paths of the ok clips that earlier runs made with another label."""
     bytes: int = 0
     flags: Counter[str] = field(default_factory=lambda: Counter(silent=0, still=0, dubbed=0))
     """Ok clips with properties that may matter for training: silent, still and others."""
@@ -70,6 +72,8 @@ class Account:
                 self.sources[outcome.source] += 1
                 self.clips.append(outcome.clip)
                 self.bytes += outcome.media.bytes
+                if Path(outcome.media.path).parent.name != label_folder(outcome.clip.label):
+                    self.in_former_class.append(outcome.media.path)
                 dubbed = outcome.media.audio_track not in ("", "original")
                 self.flags.update(silent=outcome.media.silent, still=outcome.media.still, dubbed=dubbed)
                 if outcome.detail:
@@ -113,6 +117,7 @@ class Account:
             **both,
             "bytes": self.bytes,
             "in_several_splits": several_splits.in_several_splits(self.clips),
+            "in_former_class": self.in_former_class,
             "flags": dict(self.flags),
             "remarks": dict(self.remarks.most_common()),
             "remarks_such_as": self.such_as,
@@ -146,6 +151,7 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
                 least.append((share, f"{label} ({split}) {each['ok']}/{each['annotated']}"))
     if least:
         lines.append("least covered: " + ", ".join(text for _, text in sorted(least)[:LEAST_COVERED]))
+    lines += _absent_classes(report["coverage"])
     run = report["this_run"]
     if run["clips"]:
         stages = ", ".join(
@@ -158,6 +164,7 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
         )
     lines += coverage.lines(report["judged_otherwise"], out) if "judged_otherwise" in report else []
     lines += [several_splits.text(found)] if (found := report["in_several_splits"]) else []
+    lines += _in_former_class(report["in_former_class"])
     lines += replaced.left_out_lines(report.get("left_out", {}), out)
     lines += [list_report.text(report["lists"])] if "lists" in report else []
     lines += [comparison.text(report["compared"])] if "compared" in report else []
@@ -198,6 +205,12 @@ def _outcomes(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"sources: {', '.join(f'{count} from {source}' for source, count in report['sources'].items())}"
 
 
+def _absent_classes(splits: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Iterator[str]:
+    labels = sorted({label for classes in splits.values() for label in classes})
+    ok = ((split, label) for split, classes in splits.items() for label, each in classes.items() if each["ok"])
+    return absent_classes.lines(labels, ok)
+
+
 def _flags(report: Mapping[str, Any]) -> Iterator[str]:
     """What may matter for training among the ok clips, and what was assumed of them."""
     flags = report["flags"]
@@ -205,6 +218,16 @@ def _flags(report: Mapping[str, Any]) -> Iterator[str]:
     yield f"of the ok clips, {flags['silent']} silent, {flags['still']} with a still picture{dubbed}"
     for said, count in itertools.islice(report["remarks"].items(), NAMED):
         yield _span_alone(report, count) if said == SPAN_ALONE else f"of the ok clips, {count} {said}"
+
+
+def _in_former_class(paths: Sequence[str]) -> Iterator[str]:
+    """Which clips got another label since they were made."""
+    if paths:
+        lie = "clip lies" if len(paths) == 1 else "clips lie"
+        yield (
+            f"{len(paths)} {lie} in the folder of a former label ({first_of(paths, EXAMPLES)}): the manifest has the label that "
+            "counts; to have a clip in its folder, delete it and run the same command again"
+        )
 
 
 def _told(clip: Clip, media: Media) -> str:

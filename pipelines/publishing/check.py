@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kinetics_sounds import classes, files
+from kinetics_sounds.clip import Status
 from kinetics_sounds.command import DONE, SOME_FAILED
 from kinetics_sounds.errors import ClassListError, ListError, PublishError, SettingsError
 from kinetics_sounds.quantities import first_of, plural
@@ -275,11 +276,15 @@ def _classes(folder: Path, rows: Iterable[Row]) -> Iterator[Finding]:
 
 
 def leaks(rows: Sequence[Row]) -> Iterator[Finding]:
-    """Leakage between splits: the same video, key or bytes, or re-encoded copies. Takes nearly linear time."""
-    yield from video_leaks(rows)
+    """Leakage between splits: the same video, key or bytes, or re-encoded copies. Takes nearly linear time.
+
+    A clip that is not there leaks nothing.
+    """
+    there = [row for row in rows if row["status"] in (Status.OK, "")]  # a list says no status
+    yield from video_leaks(there)
     where_is = defaultdict[str, set[str]](set)
     contents_ = defaultdict[str, list[Row]](list)
-    for row in rows:
+    for row in there:
         where_is[str(row["key"])].add(str(row["split"]))
         if row["status"] == "ok":
             contents_[str(row["sha256"])].append(row)
@@ -300,10 +305,10 @@ def leaks(rows: Sequence[Row]) -> Iterator[Finding]:
 
 
 def video_leaks(rows: Iterable[Row]) -> Iterator[Finding]:
-    """Videos with clips in more than one split."""
+    """Videos with clips in more than one split; files of a data set are of none."""
     splits = defaultdict[str, set[str]](set)
     keys = defaultdict[str, dict[str, None]](dict)
-    for row in rows:
+    for row in (row for row in rows if row["youtube_id"]):
         splits[str(row["youtube_id"])].add(str(row["split"]))
         keys[str(row["youtube_id"])][str(row["key"])] = None
     for video, where in splits.items():

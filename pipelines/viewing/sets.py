@@ -210,7 +210,7 @@ def _of_shards(place: Path | Address) -> Set:
             "key": row.key,
             "youtube_id": (parse_key(row.key) or (row.key,))[0],
             "split": row.split,
-            "status": OK if content else "",
+            "status": OK if content else row.status,
             "sha256": content,
         }
         for row, content in found

@@ -333,7 +333,7 @@ def test_what_is_no_name_is_refused(name: str) -> None:
     [
         ("a,../../x,0,10,val", "is not a video ID"),
         ("a,<script>,0,10,val", "is not a video ID"),
-        ("a,x y,0,10,val", "rename a file with a blank in its name, or use --local.names"),
+        ("a,x y,0,10,val", "rename a file with a blank in its name"),
         ("a,x.mp4,0,10,val", "leave the extension off"),
         ("a,,0,10,val", "is not a video ID"),
         (f"a,{ID},10,0,val", "10 to 0 is not a valid span"),

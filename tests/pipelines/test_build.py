@@ -100,7 +100,7 @@ def test_a_second_run_asks_only_for_what_may_have_changed(
 
 
 @pytest.mark.parametrize(
-    ("names", "refused"), [(("door-17", "door-18", "dQw4w9WgXcQ"), True), (("door-17", "dQw4w9WgXcQ"), False)]
+    ("names", "refused"), [(("door-17", "door-18", "dQw4w9WgXcQ"), True), (("dQw4w9WgXcQ",), False)]
 )
 def test_own_videos_are_not_asked_of_youtube_by_default(
     names: tuple[str, ...], refused: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -112,7 +112,9 @@ def test_own_videos_are_not_asked_of_youtube_by_default(
 
     assert build.main([*words, "--out", str(tmp_path / "out")]) == (2 if refused else 0)
 
-    told = "has no videos with names such as door-17, door-18 (its IDs have 11 characters); give --source local:DIR"
+    told = (
+        "cannot have 2 clips of videos such as door-17, door-18 (its IDs have 11 characters); give --source local:DIR"
+    )
     assert (told in capsys.readouterr().err) == refused
     assert not (tmp_path / "out").exists()
 

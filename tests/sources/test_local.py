@@ -306,6 +306,18 @@ def test_a_file_named_by_its_start_alone_is_told_with_the_pattern_that_it_needs(
     assert location == f"{tmp_path}/{name}"
 
 
+@pytest.mark.parametrize("name", ["a/IMG_1002.mp4", "Img_1002_000000_000010.MOV"])
+def test_a_file_whose_name_differs_in_case_is_told(name: str, tmp_path: Path) -> None:
+    put(tmp_path, name, "IMG_1003.mp4")
+    clip = Clip("img_1002", 0, 10, "bowling", "val")
+
+    said = Source(str(tmp_path)).near_miss(clip)
+
+    assert said.startswith(f"{name} is img_1002")
+    assert said.endswith(" but for upper and lower case; rename the file, or change the row")
+    assert Source(str(tmp_path)).near_miss(Clip("img_1004", 0, 10, "bowling", "val")) == ""
+
+
 def test_a_folder_says_how_many_files_it_has_and_three_of_them(tmp_path: Path) -> None:
     put(tmp_path, "z.txt", "b/y.mp4", "b/x.mp4", "a/1.mp4", "c.mp4")
     source = Source(str(tmp_path))
@@ -320,6 +332,27 @@ def test_a_folder_says_how_many_files_it_has_and_three_of_them(tmp_path: Path) -
     assert sources.advice([], found=1, files=5, first=(), patterns=()) == []
     (empty,) = sources.advice([], found=0, files=0, first=(), patterns=("ID.mp4",))
     assert empty == "no file was found in it that is named after a requested clip; recognised names: ID.mp4"
+
+
+def test_a_name_of_several_different_files_is_told_once_with_them(tmp_path: Path) -> None:
+    put(tmp_path, "phone/IMG_1.mp4", "camera/IMG_1.mp4", "phone/IMG_2.mp4", f"a/{KEY}.mp4", f"other/{KEY}.mp4")
+    clips = [Clip("IMG_1", start, start + 2, "bowling", "val") for start in (0, 3)] + [CLIP]
+    put(tmp_path, "one/same.mp4")
+    (tmp_path / "same.mp4").write_bytes(b"one/same.mp4")  # a copy
+    (tmp_path / "lost.mp4").symlink_to("nowhere")
+    put(tmp_path, "one/lost.mp4")
+    clips += [Clip(name, 0, 2, "bowling", "val") for name in ("IMG_2", "same", "lost")]
+
+    said = Source(str(tmp_path)).ambiguous(clips)
+
+    assert said.startswith(
+        "1 name stands for several different files: IMG_1 (camera/IMG_1.mp4, phone/IMG_1.mp4); the first is"
+    )
+    assert Source(str(tmp_path), Options(names="phone/{id}")).ambiguous(clips) == ""
+    put(tmp_path, "camera/IMG_2.mp4")
+    assert (
+        Source(str(tmp_path)).ambiguous(clips).startswith("2 names stand for several different files, such as IMG_1 (")
+    )
 
 
 # --- What is refused --------------------------------------------------------------------------------------------------

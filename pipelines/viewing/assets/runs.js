@@ -168,15 +168,17 @@ function mainScores(runs) {
   return scoresTables("main results", runs, kinds, { digits: (value) => value.toFixed(1) });
 }
 
-/** What the main scores are. @returns {Array<Element>} */
+/** What the main scores and their columns are. @returns {Array<Element>} */
 function scoresWords(runs) {
-  const names = [...new Set(kindsOf(runs).map((kind) => kind.probe))];
-  if (!names.length) return [];
-  const chances = runs.flatMap((run) => run.results.map(({ scores }) => scores.top1_chance)).filter(Boolean);
-  const classes = [...new Set(chances.map((chance) => Math.round(100 / chance)))].map(count).join(" or ");
-  const columns = `Percent, with 95% intervals. guessing: by chance${classes ? `, with ${classes} classes` : ""}; untrained: the same encoders before training.`;
-  const probes = names.filter((name) => Object.hasOwn(PROBES, name)).map((name) => `${name}: ${PROBES[name]}.`);
-  return [columns, ...probes].map((text) => make("p", { class: "words", text }));
+  const kinds = kindsOf(runs).filter((kind) => kind.isMain);
+  if (!kinds.length) return [];
+  const columns = [];
+  if (kinds.some((kind) => chanceOf(runs, kind, { digits: String }))) columns.push("guessing: by chance");
+  if (runs.some((run) => run.results.some(({ untrained }) => untrained))) columns.push("untrained: the same encoders before training");
+  const names = [...new Set(kinds.map((kind) => kind.probe))].filter((name) => Object.hasOwn(PROBES, name));
+  const intervals = runs.some((run) => run.results.some(({ main, scores }) => `${main}_low` in scores));
+  const lines = [`Percent${intervals ? ", with 95% intervals" : ""}.${columns.length ? ` ${columns.join("; ")}.` : ""}`, ...names.map((name) => `${name}: ${PROBES[name]}.`)];
+  return lines.map((text) => make("p", { class: "words", text }));
 }
 
 /** Scores of all runs, with their intervals, beside those of the untrained encoders and of guessing. */
@@ -194,7 +196,7 @@ function resultsSection(runs) {
   return section("results-title", "Results", told, ...without, ...shown, ...(easy.length ? [hidden] : []));
 }
 
-/** Whether it is top5 of ten classes or fewer, which says little. */
+/** Whether it is a top5 that guessing reaches half of the time or more, which says little. */
 function isEasy(runs, kind) {
   return kind.metric.endsWith("top5") && Number(chanceOf(runs, kind, { digits: String })) >= 50;
 }

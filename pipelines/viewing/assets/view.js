@@ -30,7 +30,7 @@ class ClipsView {
     });
     this.reset = make("button", { type: "button", text: "Clear filters", onclick: () => this.clear() });
     this.save = make("button", { type: "button", text: "Save shown as CSV", onclick: () => this.export() });
-    this.save.title = "keys, classes and splits, for ks-build --clips";
+    this.save.title = "keys, classes and splits; those of a build are for ks-build --clips";
   }
 
   elements() {

@@ -8,7 +8,7 @@ import pytest
 
 from kinetics_sounds import classes
 from kinetics_sounds.pipelines import build
-from kinetics_sounds.pipelines.fetching.other_labels import alike, told
+from kinetics_sounds.pipelines.fetching.other_labels import alike, told, warning
 
 HEAD = "label,youtube_id,time_start,time_end,split\n"
 
@@ -21,6 +21,17 @@ def test_a_slip_is_known_by_the_class_that_it_is_like(label: str) -> None:
 @pytest.mark.parametrize("label", ["cat", "playing drumms", "playing drumsticks", "take 11", "playing the drums set"])
 def test_another_class_is_no_slip(label: str) -> None:
     assert alike([label], ["dog", "playing drums", "take 10"]) == {}
+
+
+def test_a_typo_is_told_where_few_labels_are_left_out() -> None:
+    rows = {"dog barkin": 1, "Dog  Barking": 2, "cat": 3, "drumming": 4}
+
+    assert warning(rows, ["dog barking", "clapping"]) == (
+        "rows left out, whose labels may be meant to be in the class list: "
+        "'dog barkin' (like 'dog barking'), 'Dog  Barking' (like 'dog barking')"
+    )
+    assert warning({"cat": 1, "barking dog": 1, "dog walking": 1}, ["dog barking"]) == ""
+    assert warning({f"dog barkin{letter}": 1 for letter in "abcdef"}, ["dog barking"]) == ""
 
 
 def test_no_label_of_kinetics_is_a_slip_of_another() -> None:

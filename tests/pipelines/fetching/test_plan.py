@@ -26,9 +26,12 @@ def test_clips_come_by_split_then_label_in_the_lists_order_then_key(tmp_path: Pa
 
 
 def test_a_clip_that_two_lists_tell_alike_counts_once(tmp_path: Path) -> None:
-    paths = lists(tmp_path, "a,x,0,10,val\nb,y,0,10,val\n", "a,x,0,10,validate\n")
+    paths = lists(tmp_path, "a,x,0,10,val\nb,y,0,10,val\nc,y,0,10,val\n", "a,x,0,10,validate\nb,y,0,10,train\n")
 
-    assert len(plan(CLASSES, paths, splits=("val",)).clips) == 2
+    planned = plan(CLASSES, paths, splits=("val",))
+
+    assert (len(planned.clips), planned.repeated) == (2, 1)
+    assert plan(CLASSES, paths[:1], splits=("val",), limit=1).repeated == 0
 
 
 @pytest.mark.parametrize("other", ["b,x,0,10,val", "a,x,0,10,train"])
@@ -54,8 +57,17 @@ def test_labels_that_no_list_knows_are_refused_beside_those_that_it_has(tmp_path
 
     assert str(refused.value) == (
         "class list mine: the annotations have no label 'drum', 'cello'; they have 'a', 'b', 'c', 'd', 'e' and 3 more; "
-        "fix the list or the annotations"
+        "correct the spelling, or remove from the list what has no rows"
     )
+
+
+def test_a_label_that_is_another_word_is_not_suggested(tmp_path: Path) -> None:
+    paths = lists(tmp_path, "drumming,x,0,10,val\n")
+
+    with pytest.raises(
+        ClassListError, match=r"have no label 'dog barking'; they have 'drumming'; .* remove from the list"
+    ):
+        plan(ClassList("mine", ("dog barking", "drumming")), paths, splits=("val",))
 
 
 def test_nothing_left_is_refused(tmp_path: Path) -> None:

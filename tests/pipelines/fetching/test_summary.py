@@ -19,7 +19,7 @@ def clip(number: int, *, label: str = "humming", split: str = "train") -> Clip:
 
 def outcome(clip: Clip, status: Status = Status.OK, *, size: int = 0, source: str = "local:/a") -> Outcome:
     media = Media(
-        path=f"clips/{clip.key}.mp4",
+        path=f"clips/{clip.label}/{clip.key}.mp4",
         bytes=size,
         sha256="00",
         duration_seconds=2.0,
@@ -97,6 +97,7 @@ def test_the_report_adds_up(tmp_path: Path) -> None:
         "content": fingerprints.content(rows),
         "bytes": 3_000_000_000,
         "in_several_splits": {},
+        "in_former_class": [],
         "flags": {"silent": 2, "still": 1, "dubbed": 0},
         "remarks": {},
         "remarks_such_as": {},
@@ -126,6 +127,8 @@ def test_the_summary_says_what_the_report_holds(tmp_path: Path) -> None:
         "train: 2 of 4 clips ok (50.0%), 0 of 2 classes complete",
         "val: 1 of 1 clip ok (100.0%), 1 of 1 class complete",
         "least covered: tapping (train) 0/1, humming (train) 2/3",
+        "train: no ok clip of 1 of 2 classes: tapping",
+        "val: no ok clip of 1 of 2 classes: humming",
         (
             "this run: 4 clips in 8 s (0.5 a second), 7.5 MB downloaded; workers' time: fetching 56.8 s, "
             "trimming and checking 12.3 s, moving into the folder 0 s"

@@ -186,6 +186,17 @@ class TestLeaks:
         [leak] = [each for each in check.leaks(moved) if each.kind == "video_leak"]
         assert (leak.place, leak.what) == (name, "the video is in test and val")
 
+    def test_a_clip_that_is_not_there_and_files_of_a_data_set_leak_nothing(self) -> None:
+        def row(number: int, split: str, **other: str) -> dict[str, Any]:
+            made = {"key": str(number), "youtube_id": "a", "split": split, "status": "ok", "sha256": str(number)}
+            return made | {"hash_picture": None} | other
+
+        one, two = row(1, "train"), row(2, "test")
+        assert [each.keys for each in check.leaks([one, two])] == [("1", "2")]
+        assert [each.keys for each in check.leaks([one | {"status": ""}, two | {"status": ""}])] == [("1", "2")]
+        assert list(check.leaks([one, two | {"status": "private"}])) == []
+        assert list(check.leaks([one | {"youtube_id": ""}, two | {"youtube_id": ""}])) == []
+
     def test_the_same_bytes_under_two_keys(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         made = [*outcomes(), outcome(clip(30), sha256=sha256(clip(4).key))]
         out = published(tmp_path, made)

@@ -86,7 +86,7 @@ def test_scores_fit_a_phone_with_each_interval_in_one_line(browser: Browser, tmp
 
 
 def test_the_words_of_every_probe_that_has_a_score_stand_on_top(browser: Browser, tmp_path: Path) -> None:
-    folder = test_runs.run(tmp_path / "one", top1_chance=100 / 6)
+    folder = test_runs.run(tmp_path / "one", top1_low=58.0, top1_high=64.0, top1_chance=100 / 6)
     probes = plugins.names("kinetics_sounds.train.probes")
     for probe in probes:
         path = folder / f"eval/{probe}/results.json"
@@ -97,8 +97,23 @@ def test_the_words_of_every_probe_that_has_a_score_stand_on_top(browser: Browser
     opened = start(browser, folder / "view.html")
 
     first, *others = opened.page.get_by_role("banner").locator(".words").all_inner_texts()
-    assert "guessing: by chance, with 6 classes; untrained:" in first
+    told = "Percent, with 95% intervals. guessing: by chance; untrained: the same encoders before training."
+    assert first == told
     assert sorted(line.partition(":")[0] for line in others) == probes
+    opened.page.context.close()
+
+
+def test_only_columns_that_are_shown_are_explained(browser: Browser, tmp_path: Path) -> None:
+    """Neither intervals nor guessing, which the result has not, nor untrained encoders, which were not evaluated."""
+    folder = test_runs.run(tmp_path / "one")
+    shutil.rmtree(folder / "eval/linear_untrained")
+    assert view.main([str(folder)]) == 0
+
+    opened = start(browser, folder / "view.html")
+
+    assert opened.page.get_by_role("columnheader").all_inner_texts()[:2] == ["metric (test, 5 clips)", "trained"]
+    words = opened.page.get_by_role("banner").locator(".words")
+    expect(words.first).to_have_text("Percent.")
     opened.page.context.close()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kinetics_sounds.address import Address
-from kinetics_sounds.clip import Clip
+from kinetics_sounds.clip import Clip, Status
 from kinetics_sounds.errors import PublishError, SettingsError
 from kinetics_sounds.pipelines.viewing import sets
 from kinetics_sounds.shards import index, layout, reader
@@ -43,7 +43,8 @@ def test_the_same_bytes_twice_and_a_video_in_two_splits_are_flagged(tmp_path: Pa
     leaking = [
         builds.outcome(Clip("same", n, n + 10, builds.LABELS[0], split)) for n, split in ((3, "train"), (40, "test"))
     ]
-    builds.write(tmp_path, [*twice, *leaking, builds.outcome(builds.clip(9))])
+    lost = builds.outcome(Clip(builds.clip(9).youtube_id, 60, 70, builds.LABELS[0], "train"), Status.PRIVATE)
+    builds.write(tmp_path, [*twice, *leaking, builds.outcome(builds.clip(9)), lost])
 
     found = sets.read(tmp_path)
 
@@ -54,6 +55,7 @@ def test_the_same_bytes_twice_and_a_video_in_two_splits_are_flagged(tmp_path: Pa
         leaking[0].clip.key: {"leak"},
         leaking[1].clip.key: {"leak"},
         builds.clip(9).key: frozenset(),
+        lost.clip.key: frozenset(),  # it is not there
     }
     assert [finding.kind for finding in found.findings] == ["video_leak", "same_content"]
 

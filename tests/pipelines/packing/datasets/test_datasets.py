@@ -239,13 +239,13 @@ def test_what_only_builds_have_is_refused_in_a_sentence(
 ) -> None:
     path, shards = packed_sets["ucf101"].parent / "manifest.parquet", packed_sets["ucf101"]
     refusals: dict[str, Callable[[], int]] = {
-        "is the manifest of a data set (ucf101); only builds can be exported": lambda: export.main(
-            ["videofolder", f"--manifest={path}", f"--out={tmp_path / 'x'}"]
+        "is the manifest of a data set (ucf101); only builds can be exported; to make one of your own clips": lambda: (
+            export.main(["videofolder", f"--manifest={path}", f"--out={tmp_path / 'x'}"])
         ),
         "is a data set (ucf101); only builds can be exported": lambda: export.main(
             ["ogm", f"--shards={shards}", f"--out={tmp_path / 'x'}"]
         ),
-        "is the manifest of a data set, whose lists are published already": lambda: publish.main(
+        "is the manifest of a data set (ucf101); only builds can be published; to make one": lambda: publish.main(
             [f"--manifest={path}", f"--out={tmp_path / 'x'}"]
         ),
         "has no sound, which the statistics are of": lambda: shard.main(["stats", str(shards), "--split=fold1_train"]),

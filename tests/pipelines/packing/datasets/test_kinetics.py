@@ -1,16 +1,18 @@
 """Kinetics-400, 600 and 700 as their mirrors and lists ship, each as a small folder."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from kinetics_sounds import datasets, manifest
-from kinetics_sounds.clip import Status
+from kinetics_sounds.clip import SUFFIXES, Status
 from kinetics_sounds.datasets import Listing
 from kinetics_sounds.errors import ListError
 from kinetics_sounds.pipelines import shard
 from kinetics_sounds.pipelines.packing.dataset_manifest import Written
+from kinetics_sounds.pipelines.viewing import sets
 
 from ...conftest import inline
 from . import shapes
@@ -165,6 +167,52 @@ def test_a_table_of_another_kind_beside_class_folders_is_no_list(tmp_path: Path)
     assert files(touch(tmp_path, "train/bowling/a.mp4")) == {"train/bowling/a.mp4": ("bowling", "train")}
 
 
+def test_class_folders_take_every_container_and_name_other_files(tmp_path: Path) -> None:
+    names = [f"train/bowling/{place}{suffix}" for place, suffix in enumerate(SUFFIXES)]
+    others = ("train/bowling/a.mxf", "train/bowling/b", "val/archery/Thumbs.db")
+    touch(
+        tmp_path, *names, "train/bowling/C.MTS", *others, "train/bowling/notes.txt", "train/bowling/.hidden", "up.jpg"
+    )
+
+    found = read(tmp_path)
+    assert {row.path for row in found.rows} == {*names, "train/bowling/C.MTS"}
+    assert found.unlisted == others
+    told = f"left out, for their names do not end like a video's: 3 files: {', '.join(others)}"
+    assert told in list(Written(found, (), "both").lines())
+
+
+def test_a_listed_clip_is_found_in_every_container(tmp_path: Path) -> None:
+    listed(tmp_path / "annotations/train.csv", [BOWLING])
+
+    assert files(touch(tmp_path, f"train/{KEYS[0]}.M2TS")) == {f"train/{KEYS[0]}.M2TS": ("bowling", "train")}
+
+
+def test_the_page_lists_the_containers() -> None:
+    page = (Path(__file__).parents[4] / "docs/build.md").read_text()
+
+    assert (
+        tuple(f".{name}" for name in re.findall(r"`(\w+)`", page.split("Containers, by")[1].split("; best")[0]))
+        == SUFFIXES
+    )
+
+
+def test_a_file_beside_the_classes_is_to_be_moved(tmp_path: Path) -> None:
+    with pytest.raises(
+        ListError, match=r"train/b\.mp4 do not lie in train/CLASS/; move these files into train/CLASS/, or put"
+    ):
+        read(touch(tmp_path, "train/bowling/a.mp4", "train/b.mp4"))
+
+
+@pytest.mark.parametrize("other", ["Train passing", "train-passing", "TrainPassing"])
+def test_class_folders_that_are_nearly_called_the_same_are_refused(tmp_path: Path, other: str) -> None:
+    touch(tmp_path, "train/Train_passing/a.mp4", f"test/{other}/b.mp4", "test/Train_passing 2/c.mp4")
+
+    with pytest.raises(
+        ListError, match=rf"train/Train_passing and test/{other} would be two classes; call both folders"
+    ):
+        read(tmp_path)
+
+
 @pytest.mark.parametrize("where", ["folder", "lists"])
 def test_files_are_counted_in_the_lists_if_there_are_any(tmp_path: Path, where: str) -> None:
     touch(tmp_path, "train/bowling/a.mp4")
@@ -227,3 +275,13 @@ def test_a_name_that_is_too_long_for_the_disk_is_named(
     assert packed("ucf101", folder) == 2
     said = capsys.readouterr().err
     assert f"the lists name the file 'v_{name[:98]}'…, which is longer than the disk allows; fix the list" in said
+
+
+def test_clips_in_class_folders_are_no_leak_of_one_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, name in enumerate(("train/bowling/a", "train/archery/b", "test/bowling/c")):
+        shapes.avi(tmp_path / f"mine/{name}.avi", seed=seed, sound=True)
+
+    assert packed("kinetics", tmp_path / "mine", f"--manifest={tmp_path / 'made'}") == 0
+    assert "test: no ok clip of 1 of 2 classes: archery" in capsys.readouterr().err
+    for place in (tmp_path / "made", tmp_path / "made/shards"):
+        assert sets.read(place).findings == []

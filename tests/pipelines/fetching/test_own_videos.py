@@ -1,0 +1,76 @@
+"""A build of somebody's own recordings tells what is likely to be wrong with their files and rows."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kinetics_sounds.pipelines import build
+
+from ..conftest import inline, video
+
+HEAD = "label,youtube_id,time_start,time_end,split\n"
+
+
+def arguments(folder: Path, *rows: str) -> list[str]:
+    (folder / "mine.csv").write_text(HEAD + "".join(f"{row}\n" for row in rows))
+    (folder / "mine.txt").write_text("\n".join(dict.fromkeys(row.partition(",")[0] for row in rows)))
+    argv = ["--classes", str(folder / "mine.txt"), "--annotations", str(folder / "mine.csv"), "--workers", "1"]
+    return [*argv, "--source", f"local:{folder / 'videos'}", "--local.trimmed", "no", "--out", str(folder / "out")]
+
+
+def put(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / "videos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+
+
+def test_two_recordings_of_one_name_are_told_by_the_dry_run_and_the_build(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    put(tmp_path, "phone/IMG_1.mp4", "camera/IMG_1.mp4")
+    argv = arguments(tmp_path, "dog,IMG_1,0,2,train", "cat,IMG_1,3,5,train")
+    told = "1 name stands for several different files: IMG_1 (camera/IMG_1.mp4, phone/IMG_1.mp4)"
+
+    assert build.main([*argv, "--dry_run"]) == 0
+    assert told in capsys.readouterr().out
+    assert build.main(argv) == 1
+    assert caplog.text.count(told) == 1
+
+
+def test_clips_with_a_corrected_label_are_told_until_they_are_made_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inline(monkeypatch)
+    video(tmp_path / "videos/a.mp4", seconds=3)
+    argv = arguments(tmp_path, "dog,a,0,1,train", "dog,a,1,2,train", "cat,a,2,3,train")
+    assert build.main(argv) == 0
+    assert "former label" not in capsys.readouterr().out
+    arguments(tmp_path, "dog,a,0,1,train", "cat,a,1,2,train", "cat,a,2,3,train")
+    old, new = (tmp_path / "out/clips" / label / "a_000001_000002.mp4" for label in ("dog", "cat"))
+
+    assert build.main(argv) == 0
+
+    assert "\n1 clip lies in the folder of a former label (clips/dog/a_000001_000002.mp4)" in capsys.readouterr().out
+    assert (old.is_file(), new.is_file()) == (True, False)
+    old.unlink()
+    assert build.main(argv) == 0
+    assert "former label" not in capsys.readouterr().out
+    assert new.is_file()
+
+
+def test_duplicate_rows_and_names_in_another_case_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(tmp_path, "IMG_1.mp4", "b.mp4")
+    argv = arguments(tmp_path, "dog,img_1,0,2,train", "dog,b,0,2,train", "dog,b,0,2,train")
+
+    assert build.main([*argv, "--dry_run"]) == 0
+
+    said = capsys.readouterr().out
+    assert "mine.csv: 3 rows, 2 clips, 1 duplicate row of a clip\n" in said
+    assert (
+        "files not used: 1, such as: IMG_1.mp4 is img_1 but for upper and lower case; rename the file, or change"
+        in said
+    )
+    build.main([*argv, "--dry_run", "--json"])
+    assert json.loads(capsys.readouterr().out)["annotations"] == {"rows": 3, "repeated": 1, "other_classes": 0}
