@@ -127,8 +127,9 @@ class Source:
 
     def ambiguous(self, clips: Iterable[Clip]) -> str:
         """Names without times that several files of different sizes have, with the remedy; empty if there are none."""
-        by_name = {name: self._seen.by_stem.get(name, ()) for clip in clips for name in self.naming.untimed(clip)}
-        found = {name: paths for name, paths in by_name.items() if len(paths) > 1 and len(_sizes(paths)) > 1}
+        names = (name for clip in clips for name in self.naming.untimed(clip))
+        several = {name: paths for name in names if len(paths := self._seen.by_stem.get(name, ())) > 1}
+        found = {name: paths for name, paths in several.items() if len(_sizes(paths)) > 1}
         if not found:
             return ""
         name, paths = next(iter(found.items()))

@@ -184,8 +184,8 @@ def test_a_dry_run_leaves_a_build_as_it_is(
     place.annotate("a", "b")
     with Ledger(place.out / "ledger.sqlite") as ledger:
         ledger.record([outcome(Clip("a", 3, 5, "humming", "train"), size=3), outcome(clip(1))])
-    (place.out / "clips").mkdir()
-    (place.out / f"clips/{key('a')}.mp4").write_bytes(b"abc")
+    (place.out / "clips/humming").mkdir(parents=True)
+    (place.out / f"clips/humming/{key('a')}.mp4").write_bytes(b"abc")
     before = {path: path.stat().st_mtime_ns for path in place.out.rglob("*")}
 
     assert place.build("--dry_run") == 0
