@@ -60,7 +60,7 @@ def check_ids(clips: Collection[Clip]) -> None:
     others = [clip.youtube_id for clip in clips if len(clip.youtube_id) != ID_LENGTH]
     if others:
         raise SettingsError(
-            f"--source: none was given, and {DEFAULT_SOURCE}, the default, cannot have {plural(len(others), 'clip')} of videos such "
+            f"--source: none given, and {DEFAULT_SOURCE}, the default, cannot have {plural(len(others), 'clip')} of videos such "
             f"as {first_of(others, 2)} (its IDs have {ID_LENGTH} characters); give --source local:DIR, the folder of the videos, "
             "or --source youtube to request the others"
         )
