@@ -143,9 +143,7 @@ def run(modules: Mapping[str, ModuleType], parsed: Parsed[EvalSettings]) -> int:
             if settings.json:
                 print(json.dumps(found))
         if not settings.json:
-            print(
-                "\n".join([results.format_table(printed), *results.next_steps(settings, [each for each, _ in printed])])
-            )
+            print(results.format_table(printed), *results.next_steps(settings, [each for each, _ in printed]), sep="\n")
     return DONE
 
 
