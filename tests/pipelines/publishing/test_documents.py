@@ -272,7 +272,7 @@ SOME = " --source local:DIR    # DIR has the videos; whole ones: add --local.tri
 def test_the_card_tells_the_source_with_its_options(
     source: str, origin: str, detail: str, told: str, tmp_path: Path
 ) -> None:
-    made = replace(outcome(*clips(REAL[:1]), origin=origin), source=source, detail=detail)
+    made = replace(outcome(clips(REAL)[0], origin=origin), source=source, detail=detail)
     card = (published(tmp_path, [made], labels=("bowling",)) / "README.md").read_text()
 
     assert f"\nks-build --clips FOLDER{told}\n" in card
