@@ -334,6 +334,21 @@ def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 class TestMisuse:
+    def test_shards_of_one_split_leave_none_to_evaluate_on(
+        self, seven: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        told = refused(["linear", f"--run={finished}", f"--shards={seven}"], capsys)
+
+        assert f"{seven}: has no split but 'train', so none to evaluate on; " in told
+
+    def test_where_no_result_can_be_written_none_is_computed(
+        self, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "file").touch()
+        monkeypatch.delattr(frozen, "extract")
+
+        assert "file" in refused(["knn", f"--run={finished}", f"--out={tmp_path / 'file' / 'below'}"], capsys)
+
     @pytest.mark.parametrize(
         ("argv", "complaint"),
         [

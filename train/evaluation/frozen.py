@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -117,6 +118,8 @@ def run(modules: Mapping[str, ModuleType], parsed: Parsed[EvalSettings]) -> int:
         for name, module in modules.items()
     ]
     with process_group.start(devices.pick_device(settings.device)) as world:
+        if world.is_main:
+            _check_writable(settings.out or settings.run)
         told = {"checkpoint": str(encoders.checkpoint), "clips": f"{dataset.fingerprint} {on} {fit} {settings.clips}"}
         consistency.check_equal(told)
 
@@ -140,9 +143,7 @@ def run(modules: Mapping[str, ModuleType], parsed: Parsed[EvalSettings]) -> int:
             if settings.json:
                 print(json.dumps(found))
         if not settings.json:
-            print(
-                "\n".join([results.format_table(printed), *results.next_steps(settings, [each for each, _ in printed])])
-            )
+            print(results.format_table(printed), *results.next_steps(settings, [each for each, _ in printed]), sep="\n")
     return DONE
 
 
@@ -224,6 +225,12 @@ def _named(folder: Path, name: str) -> Iterator[None]:
         raise RunError(f"{folder}: {name} cannot evaluate it: {error}") from error
 
 
+def _check_writable(folder: Path) -> None:
+    """Raise OSError now, and not after hours, if no result can be written below a folder, or the next one above that exists."""
+    with tempfile.TemporaryFile(dir=next(place for place in (folder, *folder.absolute().parents) if place.exists())):
+        pass
+
+
 def _fit_split(
     settings: EvalSettings, dataset: Dataset, learning: Sequence[str], *, on: str, shards: Address
 ) -> str | None:
@@ -233,6 +240,11 @@ def _fit_split(
             raise SettingsError(f"--fit_split {settings.fit_split}: none of these probes is fitted; leave it out")
         return None
     fit = settings.fit_split or "train"
+    if fit == on and settings.fit_split is settings.on_split is None:
+        raise ShardError(
+            f"{shards}: has no split but {on!r}, so none to evaluate on; pack one that was not trained on, too, or evaluate "
+            "what is not fitted: ks-eval crossmodal"
+        )
     if fit == on:
         raise SettingsError(
             f"--fit_split {on}: is also the split to evaluate on; choose another with --on_split or --fit_split"
