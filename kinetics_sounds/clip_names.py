@@ -28,6 +28,8 @@ _FORMAT = re.compile(r"(?:0?[1-9])?(?:d|\.[1-3]f)?")
 _EXAMPLE = Clip("---g-f_I2yQ", 1, 11, "people marching", "train")
 
 Trimmed = Literal["auto", "yes", "no"]
+SPAN_ALONE = "named like a whole video but as long as the span: used as the span (see --local.trimmed)"
+"""Detail of a clip whose file is named without times, and was taken for the span itself."""
 
 
 class ClipNames:

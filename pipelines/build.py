@@ -27,7 +27,7 @@ from . import executors
 from .fetching import inputs, list_report, status, verdicts
 from .fetching.archive_driver import ask_archive
 from .fetching.build_settings import RETRIABLE, BuildSettings, check, check_groups
-from .fetching.build_state import BuildState, check_bytes, default_source, drop_changed, load_state, pending
+from .fetching.build_state import BuildState, check_bytes, check_ids, default_source, drop_changed, load_state, pending
 from .fetching.comparison import How, compare
 from .fetching.coverage import judged_otherwise
 from .fetching.driver import Run, RunStats, StopReason, ask
@@ -182,6 +182,8 @@ def _prepare(settings: BuildSettings, groups: Mapping[str, Any]) -> Job:
             check_classes(class_list, out)
     else:
         clips, rows = inputs.from_annotations(class_list, splits, settings, out, log)
+    if not settings.source:
+        check_ids(clips)
     left_out = check_clips(clips, out, listed=planned is not None)
     told = [*sources.naming_examples(asked, clips), *left_out_lines(left_out, out)]
     print(f"sources: {', '.join(map(source_name, asked))}", *told, sep="\n", file=log)

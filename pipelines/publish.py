@@ -140,10 +140,7 @@ def publish(settings: PublishSettings) -> int:
         told = f"to rename that one instead, add --out {shlex.quote(str(usual))}"
         print(f"{usual}: a published set of these classes, stays as it is; {told}", file=sys.stderr)
     if settings.media:
-        print(
-            f"--media: {card.with_media(origin_of(each.clip for each in made.outcomes))}",
-            file=sys.stderr,
-        )
+        print(f"--media: {card.with_media(origin_of(made.outcomes))}", file=sys.stderr)
     with stoppable(signal.SIGINT, signal.SIGTERM) as stop:
         try:
             done = publish_folder(made, path.parent, chosen, stop.__bool__)
@@ -241,6 +238,7 @@ def _print_result(done: Made, left: Sequence[str], *, as_json: bool, pushed: boo
         return
     if since := [f"{what}: {told}" for what, told in card.changed(facts).items()]:
         print(plain(f"since {done.old_version}: {'; '.join(since)}"))
+    print(f"license: {facts.license.spdx} of the lists (--license chooses another)")
     lacking = ["--creator (who publishes it)"] if facts.creator == CREATOR else []
     lacking += ["--url (its page)"] if facts.url.startswith("urn:") else []
     if lacking:

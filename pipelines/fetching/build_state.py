@@ -12,10 +12,12 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip, Status
 from kinetics_sounds.errors import SettingsError, StoppedError
 from kinetics_sounds.ledger import Entry, Ledger, name_of
-from kinetics_sounds.quantities import plural
+from kinetics_sounds.quantities import first_of, plural
 from kinetics_sounds.sources import Source
 
 DEFAULT_SOURCE = Address("youtube")
+ID_LENGTH = 11
+"""Length of a YouTube ID."""
 MOST_NAMED = 20
 """Maximum number of changed clips listed one by one; the ledger has all."""
 
@@ -51,6 +53,17 @@ def default_source(out: Path) -> Address:
                 f"--source: {out} was built from {', '.join(others)}; give --source and its options as before"
             )
     return DEFAULT_SOURCE
+
+
+def check_ids(clips: Collection[Clip]) -> None:
+    """Raise SettingsError if the default source cannot have some clips, which it would reject one by one, for good."""
+    others = [clip.youtube_id for clip in clips if len(clip.youtube_id) != ID_LENGTH]
+    if others:
+        raise SettingsError(
+            f"--source: none given, and {DEFAULT_SOURCE}, the default, cannot have {plural(len(others), 'clip')} of videos such "
+            f"as {first_of(others, 2)} (its IDs have {ID_LENGTH} characters); give --source local:DIR, the folder of the videos, "
+            "or --source youtube to request the others"
+        )
 
 
 def load_state(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out: Path) -> BuildState:

@@ -11,6 +11,7 @@ from typing import Any
 from kinetics_sounds import manifest
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip, Kind, Media, Outcome, Status, label_folder
+from kinetics_sounds.clip_names import SPAN_ALONE
 from kinetics_sounds.errors import ShardError
 from kinetics_sounds.fingerprints import Both
 from kinetics_sounds.quantities import byte_size, first_of, plural
@@ -19,7 +20,6 @@ from kinetics_sounds.shards import index
 from .. import absent_classes, several_splits
 from . import comparison, coverage, list_report, replaced
 from .driver import RunStats
-from .trim import SPAN_ALONE
 
 LEAST_COVERED = 10
 """Number of classes listed in the summary."""

@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kinetics_sounds.clip import Clip, FetchResult, Status
+from kinetics_sounds.clip_names import SPAN_ALONE
 from kinetics_sounds.errors import MediaError
 from kinetics_sounds.media import error_status, measure, probe, trim
 from kinetics_sounds.media.probe import Probe
 
 LENGTH_SHARE, LENGTH_SECONDS = 0.15, 0.5
 """Tolerances for taking a file as long as its span: fraction of the span, and seconds."""
-SPAN_ALONE = "named like a whole video but as long as the span: used as the span (see --local.trimmed)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from kinetics_sounds.quantities import plural
 from .contents import CHANGES, CITATION, CLASSES, CROISSANT, DATASHEET, FINGERPRINTS, LICENSE, SUMS
 from .facts import Counts, Facts, shard_facts
 from .markdown import code, escape, plain, table
-from .origin import OWN, Origin
+from .origin import Origin
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 """The Hub's size categories, with their upper limits."""
@@ -78,9 +78,6 @@ def _head(facts: Facts) -> dict[str, Any]:
 def _what(facts: Facts) -> list[str]:
     classes = facts.classes
     note = f" {escape(classes.note[0].upper() + classes.note[1:])}" if classes.note else ""
-    rebuild = "ks-build --clips FOLDER"
-    if facts.origin is OWN:
-        rebuild += " --source local:DIR    # DIR has the videos"
     kind = "**a reconstruction** of a list that was never published, " if facts.is_reconstruction else ""
     return [
         f"# {escape(title(facts))}",
@@ -101,7 +98,7 @@ def _what(facts: Facts) -> list[str]:
         "",
         "```sh",
         pip_install(comment=True),
-        rebuild,
+        f"ks-build --clips FOLDER{facts.rebuilt_from}",
         "# FOLDER is this one; ks-build reports for each clip whether its bytes are the same, alike or different",
         "```",
     ]

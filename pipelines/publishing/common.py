@@ -15,6 +15,7 @@ from kinetics_sounds.errors import PublishError
 from . import contents, swap, tables
 from .facts import Counts
 from .markdown import escape, plain
+from .origin import IN_DIR
 from .sets import ClipSet
 from .tables import Row
 
@@ -41,7 +42,7 @@ def write(out: Path, a: ClipSet, b: ClipSet, keys: Collection[str]) -> None:
         lines = [
             f"# Clips that {escape(a.name)} and {escape(b.name)} share",
             "",
-            f"Same key, label and split in both. Rebuild them with `{command}` (DIR has the videos).",
+            f"Same key, label and split in both. Rebuild them with `{command}` ({IN_DIR}).",
             "",
             f"- clips: {counts or 'none'}",
             *told,

@@ -19,6 +19,7 @@ from kinetics_sounds.settings import parse
 from . import common, likeness, sets
 from .likeness import Verdict
 from .markdown import plain
+from .origin import IN_DIR
 from .sets import ClipSet
 from .tables import Row
 
@@ -97,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
             note = ", both are lists: bytes are unknown" if listed else ""
             print(f"common split: {settings.out} ({plural(len(found.common), 'clip')}{note})")
             folder = shlex.quote(plain(files.as_text(settings.out)))
-            print(f"rebuild it with: {common.rebuild(folder, listed=listed)}    # DIR has the videos")
+            print(f"rebuild it with: {common.rebuild(folder, listed=listed)}    # {IN_DIR}")
     if settings.out is not None and not found.common:
         print(f"no common clips; nothing written to {plain(files.as_text(settings.out))}", file=sys.stderr)
     return DONE if found.same else SOME_FAILED

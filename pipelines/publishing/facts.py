@@ -124,6 +124,8 @@ class Facts:
     classes: ClassList
     """Labels in Unicode form NFC."""
     origin: Origin
+    rebuilt_from: str
+    """Options of the command that builds the clips again."""
     counts: Counts
     creator: str
     url: str

@@ -21,7 +21,7 @@ from .contents import CHANGES, SUMS
 from .facts import LICENSES, Counts, Facts
 from .likeness import Hashes
 from .options import CREATOR, PublishOptions
-from .origin import Origin, origin_of
+from .origin import origin_of, rebuilt_from
 from .previous import Previous, previous, refuse_foreign
 from .versions import Changes
 
@@ -70,8 +70,7 @@ def publish_folder(made: Manifest, build: Path, options: PublishOptions, stop: C
         if stop():
             raise Stopped
         sums |= {name: files.sha256(new / name) for name in contents.names(new) if name.startswith("splits/")}
-        origin = origin_of(each.clip for each in made.outcomes)
-        base = _base(counts=counts, classes=classes, origin=origin, options=options, before=before, sums=sums)
+        base = _base(made, counts=counts, classes=classes, options=options, before=before, sums=sums)
         facts, changed = _write_documents(new, out, base, options, before)
         if changed:
             own = [*before.sums, SUMS] if before else []
@@ -205,20 +204,22 @@ def _copy(path: Path, place: Path, sha256: str) -> None:
 
 
 def _base(
+    made: Manifest,
     *,
     counts: Counts,
     classes: ClassList,
-    origin: Origin,
     options: PublishOptions,
     before: Previous | None,
     sums: Mapping[str, str],
 ) -> Facts:
     """Facts for the documents, apart from the version's number and date."""
     version = before.published.version if before else options.version or versions.FIRST
+    origin = origin_of(made.outcomes)
     return Facts(
         published=counts.published(options.name, version, classes.name),
         classes=classes,
         origin=origin,
+        rebuilt_from=rebuilt_from(made.outcomes, origin),
         counts=counts,
         creator=options.creator or (before.creator if before else CREATOR),
         url=options.url or (before.url if before else f"urn:kinetics-sounds:{options.name}"),

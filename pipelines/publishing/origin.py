@@ -4,14 +4,18 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from pathlib import PurePath
 
 from kinetics_sounds import classes
-from kinetics_sounds.clip import Clip
+from kinetics_sounds.clip import Outcome
+from kinetics_sounds.clip_names import SPAN_ALONE
 
 YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]")
 """ID of a YouTube video: 64 bits in base 64, of which the last character holds four."""
-ID_LETTERS = 11
-"""Length of such an ID."""
+ONLY_YOUTUBE = ("youtube", "cvdf")
+"""Sources that have no other videos than those of YouTube."""
+IN_DIR = "DIR has the videos; whole ones: add --local.trimmed no"
+"""What DIR is in a command with --source local:DIR."""
 YOUTUBE_TERMS = "https://www.youtube.com/t/terms"
 """Terms of use of YouTube's videos."""
 
@@ -139,17 +143,28 @@ _KINETICS_SHARE = 1 / 3
 """Least share of clips with labels of Kinetics-400 in a set of Kinetics; versions 600 and 700 have half of theirs from it."""
 
 
-def origin_of(clips: Iterable[Clip]) -> Origin:
+def origin_of(outcomes: Iterable[Outcome]) -> Origin:
     """What the documents say of clips of Kinetics, of other YouTube videos, of one's own, or of several of these.
 
-    Told by the contents, since an annotation file of one's own looks like one of Kinetics. An ID that fits is YouTube's, if most
-    of its length do: of names of eleven letters every fourth fits by chance. Labels that Kinetics-400 lacks are of its later
-    versions, or of another list of YouTube's: both are said then, if there are also many of Kinetics-400.
+    Told by the contents, since an annotation file of one's own looks like one of Kinetics. Files of a folder or an archive are
+    YouTube's only if most of their names are such IDs: of names of eleven letters every fourth fits by chance. Labels that
+    Kinetics-400 lacks are of its later versions, or of another list of YouTube's: both are said then, if there are also many of
+    Kinetics-400.
     """
     known = frozenset(classes.read("k400").labels)
-    counts = Counter((_looks(clip.youtube_id), known.issuperset(clip.labels)) for clip in clips)
-    fit, kinetics = counts["fits", True] + counts["fits", False], counts["fits", True]
-    if fit <= counts["long", True] + counts["long", False]:
+    counts = Counter(
+        (
+            _kind(each) in ONLY_YOUTUBE,
+            bool(YOUTUBE_ID.fullmatch(each.clip.youtube_id)),
+            known.issuperset(each.clip.labels),
+        )
+        for each in outcomes
+    )
+    files = {fits: counts[False, fits, True] + counts[False, fits, False] for fits in (True, False)}
+    trusted = (True, False) if files[True] > files[False] else (True,)
+    kinetics = sum(counts[sure, True, True] for sure in trusted)
+    fit = kinetics + sum(counts[sure, True, False] for sure in trusted)
+    if not fit:
         return OWN
     of_kinetics = kinetics > _KINETICS_SHARE * fit
     found = [KINETICS] if of_kinetics else []
@@ -158,9 +173,23 @@ def origin_of(clips: Iterable[Clip]) -> Origin:
     return _all_of(found) if len(found) > 1 else found[0]
 
 
-def _looks(name: str) -> str:
-    """Whether an ID is like YouTube's (`fits`), or at least as long (`long`)."""
-    return "fits" if YOUTUBE_ID.fullmatch(name) else "long" if len(name) == ID_LETTERS else "other"
+def _kind(outcome: Outcome) -> str:
+    """Name of the source that provided a clip, without its place."""
+    return outcome.source.partition(":")[0]
+
+
+def rebuilt_from(outcomes: Iterable[Outcome], origin: Origin) -> str:
+    """What follows `ks-build --clips FOLDER` in the command that builds these clips again; empty if YouTube has them."""
+    ok = [(each, each.media) for each in outcomes if each.media]
+    kinds = {_kind(each) for each, _ in ok} - {""}
+    if origin is not OWN and kinds <= {"youtube"}:
+        return ""
+    if kinds == {"cvdf"}:
+        return " --source cvdf"
+    untimed = [each for each, media in ok if PurePath(media.origin).stem == each.clip.youtube_id]
+    if kinds == {"local"} and untimed and not any(SPAN_ALONE in each.detail for each in untimed):
+        return " --source local:DIR --local.trimmed no    # DIR has the whole videos"
+    return f" --source local:DIR    # {IN_DIR}"
 
 
 def _all_of(found: Sequence[Origin]) -> Origin:

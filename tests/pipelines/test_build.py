@@ -99,6 +99,26 @@ def test_a_second_run_asks_only_for_what_may_have_changed(
     assert (out / "manifest.csv").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("names", "refused"), [(("door-17", "door-18", "dQw4w9WgXcQ"), True), (("dQw4w9WgXcQ",), False)]
+)
+def test_own_videos_are_not_asked_of_youtube_by_default(
+    names: tuple[str, ...], refused: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.txt").write_text("dog\n")
+    rows = [f"dog,{name},0,10,train" for name in names]
+    (tmp_path / "mine.csv").write_text("\n".join(["label,youtube_id,time_start,time_end,split", *rows, ""]))
+    words = ["--classes", str(tmp_path / "mine.txt"), "--annotations", str(tmp_path / "mine.csv"), "--dry_run"]
+
+    assert build.main([*words, "--out", str(tmp_path / "out")]) == (2 if refused else 0)
+
+    told = (
+        "cannot have 2 clips of videos such as door-17, door-18 (its IDs have 11 characters); give --source local:DIR"
+    )
+    assert (told in capsys.readouterr().err) == refused
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_source_that_is_no_default_must_be_given_again(
     folder: "Folder", built: tuple[Path, int], capsys: pytest.CaptureFixture[str]
 ) -> None:

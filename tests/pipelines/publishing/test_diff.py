@@ -149,7 +149,8 @@ def test_the_common_split_is_what_both_say_alike(tmp_path: Path, capsys: pytest.
     assert publish.main(["diff", str(a), str(b), "--out", str(out)]) == 1
 
     rebuild = "ks-build --clips {} --source local:DIR --out data/common"
-    assert f"rebuild it with: {rebuild.format(out)}" in capsys.readouterr().out
+    whole = "DIR has the videos; whole ones: add --local.trimmed no"
+    assert f"rebuild it with: {rebuild.format(out)}    # {whole}\n" in capsys.readouterr().out
     assert f"`{rebuild.format('FOLDER')}`" in (out / "README.md").read_text()
     keys = {str(row["key"]) for row in contents.rows_of(out)}
     assert keys == {each.clip.key for each in other if each.media}

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from kinetics_sounds import classes
 from kinetics_sounds.clip import Clip
+from kinetics_sounds.clip_names import SPAN_ALONE
 from kinetics_sounds.extras import pip_install
 from kinetics_sounds.pipelines.publishing import check, contents, markdown, tables
 from kinetics_sounds.pipelines.publishing.origin import KINETICS, OWN, YOUTUBE, origin_of
@@ -170,7 +172,7 @@ def test_the_card_of_own_videos_is_rebuilt_from_their_folder(origin: str, tmp_pa
     """ks-build without a source would ask YouTube for them."""
     card = (of(origin, tmp_path) / "README.md").read_text()
 
-    own = " --source local:DIR    # DIR has the videos"
+    own = " --source local:DIR    # DIR has the videos; whole ones: add --local.trimmed no"
     assert f"\n{pip_install(comment=True)}\nks-build --clips FOLDER{own if origin == 'own' else ''}\n" in card
 
 
@@ -194,7 +196,7 @@ REAL = [f"{number:010d}A" for number in range(100)]
 
 
 def test_one_odd_id_takes_nothing_from_what_is_said_of_kinetics() -> None:
-    mixed = origin_of([*clips(REAL), *clips(["door-17"])])
+    mixed = origin_of(map(outcome, [*clips(REAL), *clips(["door-17"])]))
 
     assert (mixed.prefix, mixed.of, mixed.cites_kinetics) == (
         "Kinetics-Sounds ",
@@ -239,7 +241,41 @@ def test_a_mixture_is_published_with_the_texts_of_each(tmp_path: Path) -> None:
     ],
 )
 def test_the_origin_is_that_of_the_clips(made: list[Clip], of: str) -> None:
-    assert origin_of(made).of == of
+    assert origin_of(map(outcome, made)).of == of
+
+
+@pytest.mark.parametrize(
+    ("names", "source", "of"),
+    [
+        ([REAL[0], "door-17"], "local:videos", ""),  # one file of one's own whose name looks like an ID
+        ([REAL[0], "door-17", "door-18"], "youtube", " of Kinetics and of other videos"),
+    ],
+)
+def test_a_name_like_an_id_is_youtubes_if_the_clip_was_asked_there(names: list[str], source: str, of: str) -> None:
+    assert origin_of(replace(outcome(each), source=source) for each in clips(names)).of == of
+
+
+WHOLE = " --source local:DIR --local.trimmed no    # DIR has the whole videos"
+SOME = " --source local:DIR    # DIR has the videos; whole ones: add --local.trimmed no"
+
+
+@pytest.mark.parametrize(
+    ("source", "origin", "detail", "told"),
+    [
+        ("youtube", "", "", ""),
+        ("cvdf:https://example.org", "", "", " --source cvdf"),
+        ("local:videos", "a/0000000000A.mp4", "", WHOLE),
+        ("local:videos", "a/0000000000A.mp4", SPAN_ALONE, SOME),
+        ("local:videos", "0000000000A_000000_000010.mp4", "", SOME),
+    ],
+)
+def test_the_card_tells_the_source_with_its_options(
+    source: str, origin: str, detail: str, told: str, tmp_path: Path
+) -> None:
+    made = replace(outcome(clips(REAL)[0], origin=origin), source=source, detail=detail)
+    card = (published(tmp_path, [made], labels=("bowling",)) / "README.md").read_text()
+
+    assert f"\nks-build --clips FOLDER{told}\n" in card
 
 
 def test_the_datasheet_has_the_headings_of_its_authors(tmp_path: Path) -> None:
