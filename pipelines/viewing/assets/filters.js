@@ -110,22 +110,21 @@ class Filters {
     else for (let row = 0; row < fails.length; row++) fails[row] = passes[codes[row]] ? fails[row] & ~bit : fails[row] | bit;
   }
 
-  /** Only rows whose key, class, labels or message has this text, in letters of either size. */
+  /** Only rows that have each word of this text, in letters of either size: in key, class, labels or message, or as the split. */
   find(text) {
     const { fails, search, table } = this;
     search.text = text.trim().toLowerCase();
-    if (!search.text) {
-      for (let row = 0; row < fails.length; row++) fails[row] &= ~search.bit;
-      return;
+    const [label, split] = ["label", "split"].map((name) => table.columns.get(name));
+    const lines = ["key", "labels", "detail"].filter((name) => table.columns.has(name)).map((name) => table.columns.get(name).lower);
+    const lacking = new Uint8Array(fails.length);
+    for (const word of search.text.split(/\s+/).filter(Boolean)) {
+      const found = new Uint8Array(fails.length);
+      for (const each of lines) findLines(each, word, found);
+      const named = label.values.map((value) => value.toLowerCase().includes(word));
+      const placed = split.values.map((value) => value.toLowerCase() === word);
+      for (let row = 0; row < fails.length; row++) if (!found[row] && !named[label.data[row]] && !placed[split.data[row]]) lacking[row] = 1;
     }
-    const found = new Uint8Array(fails.length);
-    for (const name of ["key", "labels", "detail"].filter((each) => table.columns.has(each))) findLines(table.columns.get(name).lower, search.text, found);
-    const label = table.columns.get("label");
-    const named = label.values.map((value) => value.toLowerCase().includes(search.text));
-    for (let row = 0; row < fails.length; row++) {
-      const there = found[row] || named[label.data[row]];
-      fails[row] = there ? fails[row] & ~search.bit : fails[row] | search.bit;
-    }
+    for (let row = 0; row < fails.length; row++) fails[row] = lacking[row] ? fails[row] | search.bit : fails[row] & ~search.bit;
   }
 
   /** The rows that are shown, in an order of all rows. @param {Uint32Array} order @returns {Uint32Array} */

@@ -25,7 +25,7 @@ const PROBES = {
   svm: "a linear support vector machine on the frozen encoders' features names the right class (top1)",
   knn: "a vote of the nearest training clips, by the frozen encoders' features, names the right class (top1)",
   retrieval: "a training clip of the right class is among the k nearest (r1, r5 and so on)",
-  crossmodal: "of all these clips' sounds, a clip's own is among the k nearest to its picture (r10: k is 10)",
+  crossmodal: "of all these clips' sounds, a clip's own is among the k nearest to its picture (r1: k is 1, r10: k is 10)",
   cluster: "clusters of the features, found without labels, match the classes (nmi, acc)",
   finetune: "the encoders, trained further with labels, name the right class (top1)",
 }; // when a clip counts as right
@@ -123,6 +123,11 @@ function number(value) {
   return size < 1e-4 || size >= 1e12 ? value.toExponential(2) : String(Number(value.toPrecision(4)));
 }
 
+/** A score with one decimal; with four digits only if one decimal would make it 0. */
+function score(value) {
+  return value !== 0 && Math.abs(value) < 0.05 ? number(value) : value.toFixed(1);
+}
+
 /** Every metric of a result of its own clips and settings; the main one of each first. @returns {Array<Object>} */
 function kindsOf(runs) {
   const kinds = new Map();
@@ -165,7 +170,7 @@ function scoresTable(label, runs, kinds, format) {
 /** The main score of each probe with its interval, for the top of the page. @returns {Array<Element>} */
 function mainScores(runs) {
   const kinds = kindsOf(runs).filter((kind) => kind.isMain);
-  return scoresTables("main results", runs, kinds, { digits: (value) => value.toFixed(1) });
+  return scoresTables("main results", runs, kinds, { digits: score });
 }
 
 /** What the main scores and their columns are. @returns {Array<Element>} */
@@ -191,8 +196,8 @@ function resultsSection(runs) {
   if (!kinds.length) return section("results-title", "Results", ...without);
   const told = make("p", { text: "Percent where a metric is a share; in brackets 95% intervals over the judged items. Scores in a row are of the same clips and settings. Untrained encoders are not at chance: a random network already sees motion energy and spectra." });
   const easy = kinds.filter((kind) => isEasy(runs, kind));
-  const hidden = make("details", {}, make("summary", { text: "top5, left out above because guessing is right half of the time or more" }), ...scoresTables("table of top5", runs, easy, { digits: number }));
-  const shown = scoresTables("table of results", runs, kinds.filter((kind) => !easy.includes(kind)), { digits: number });
+  const hidden = make("details", {}, make("summary", { text: "top5, left out above because guessing is right half of the time or more" }), ...scoresTables("table of top5", runs, easy, { digits: score }));
+  const shown = scoresTables("table of results", runs, kinds.filter((kind) => !easy.includes(kind)), { digits: score });
   return section("results-title", "Results", told, ...without, ...shown, ...(easy.length ? [hidden] : []));
 }
 

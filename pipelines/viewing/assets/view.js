@@ -20,7 +20,7 @@ class ClipsView {
     this.findings = findings;
     this.told = make("p", { class: "told", role: "status" });
     this.one = make("section", { class: "one", hidden: true, "aria-labelledby": "clip-title" });
-    this.search = make("input", { type: "search", id: "search", placeholder: "key, class or message", autocomplete: "off" });
+    this.search = make("input", { type: "search", id: "search", placeholder: "key, class, split or message", autocomplete: "off" });
     this.search.addEventListener("input", () => {
       clearTimeout(this.typing);
       this.typing = setTimeout(() => {
