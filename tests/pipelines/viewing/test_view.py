@@ -221,7 +221,7 @@ def test_several_paths_make_one_table_that_says_which_is_which(tmp_path: Path) -
         (["--embed", "501"], "--embed 501: must be from 0 to 500"),
         (["--timeout", "0"], "--timeout 0: must be more than 0 seconds"),
         (["--out", "report"], "--out report: is not an HTML file"),
-        (["--out", "no/x/v.html"], "--out no/x/v.html: there is no folder no; make it, or correct the path"),
+        (["--out", "no/x/v.html"], "--out no/x/v.html: there is no folder no; make it, or correct that"),
     ],
 )
 def test_misuse_is_told(
