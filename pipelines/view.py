@@ -121,7 +121,9 @@ def _check(settings: ViewSettings) -> None:
     if settings.out is not None and settings.out.suffix.lower() not in (".html", ".htm"):
         raise SettingsError(f"--out {settings.out}: is not an HTML file; give a name that ends in .html")
     if settings.out is not None and not settings.out.parent.parent.is_dir():
-        raise SettingsError(f"--out {settings.out}: there is no folder {settings.out.parent.parent}; make it, or correct that")
+        raise SettingsError(
+            f"--out {settings.out}: there is no folder {settings.out.parent.parent}; make it, or correct that"
+        )
 
 
 if __name__ == "__main__":
