@@ -37,7 +37,9 @@ def test_another_index_of_a_label_is_another_meaning(labels: Any, version: str, 
 def test_what_changed_since_the_version_before_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = outcomes()
     out = published(tmp_path, made)
-    assert "\nsince " not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "\nsince " not in said
+    assert "\nlicense: CC-BY-4.0 of the lists (--license chooses another)\n" in said
 
     published(tmp_path, [each for each in made if each.clip.key != clip(1).key] + [outcome(clip(30))])
 
