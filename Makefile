@@ -8,10 +8,13 @@ LARGE := /^ *(Downloading|Using cached) .*\([0-9]{2,}\.[0-9] MB\)/
 # Hundreds of the tests start processes: their modules are compiled once.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n 4 --dist worksteal
 
-.PHONY: install libraries demo check quick test test-full test-yt-dlp test-lowest test-newest clean
+.PHONY: help install libraries demo check quick test test-full test-yt-dlp test-lowest test-newest clean
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
+
+help:
+	@sed -n '1,2s/^# //p' Makefile
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

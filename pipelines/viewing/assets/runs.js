@@ -31,10 +31,10 @@ const PROBES = {
 }; // when a clip counts as right
 const NEAR = 6; // clips whose neighbours are shown before "more"
 
-/** @param {Array<Object>} runs @param {boolean} withClips whether the page has clips, to which keys lead @returns {Array<Element>} */
-function runSections(runs, withClips) {
-  const keyed = (key) => (withClips ? make("a", { href: `#key=${encodeURIComponent(key)}`, text: key }) : make("span", { text: key }));
-  const parts = [runsTable(runs), curvesSection(runs), resultsSection(runs), mapsSection(runs, keyed), neighboursSection(runs, keyed), badSection(runs)];
+/** @param {Array<Object>} runs @param {?ClipsView} view the page's clips, to which keys lead @returns {Array<Element>} */
+function runSections(runs, view) {
+  const keyed = (key) => (view ? make("a", { href: `#key=${encodeURIComponent(key)}`, text: key }) : make("span", { text: key }));
+  const parts = [runsTable(runs), curvesSection(runs), resultsSection(runs), mapsSection(runs, keyed), neighboursSection(runs, keyed, view), badSection(runs)];
   return parts.filter(Boolean);
 }
 
@@ -244,8 +244,8 @@ function mapsSection(runs, keyed) {
 }
 
 /** What lies nearest to a clip in the other modality. */
-function neighboursSection(runs, keyed) {
-  const lists = runs.flatMap((run) => (run.neighbours ?? []).map((query) => neighboursItem(query, runs.length > 1 ? run.name : "", keyed)));
+function neighboursSection(runs, keyed, view) {
+  const lists = runs.flatMap((run) => (run.neighbours ?? []).map((query) => neighboursItem(query, runs.length > 1 ? run.name : "", keyed, view)));
   const without = runs.filter((run) => !run.neighbours).map((run) => make("p", { text: `${run.name}: none yet; make them with ` }, make("code", { text: `ks-eval crossmodal --run ${run.name}` })));
   const about = make("p", { text: "For a clip's picture the sounds that lie nearest, by cosine of the features, and for its sound the pictures. Its own other half is marked." });
   const more = make("details", {}, make("summary", { text: `${count(lists.length - NEAR)} more` }), make("ul", { class: "near" }, ...lists.slice(NEAR)));
@@ -253,12 +253,21 @@ function neighboursSection(runs, keyed) {
   return section("near-title", "Nearest neighbours", ...(lists.length ? [about] : []), ...without, first, ...(lists.length > NEAR ? [more] : []));
 }
 
-function neighboursItem(query, run, keyed) {
+function neighboursItem(query, run, keyed, view) {
   const side = (title, found) =>
     make("div", {}, make("h3", { text: title }), make("ol", {}, ...found.map(({ key, label, cosine }) =>
       make("li", { class: key === query.key ? "own" : undefined }, keyed(key), ` ${label} · ${cosine.toFixed(2)}${key === query.key ? " · its own" : ""}`))));
   return make("li", {}, make("p", {}, make("b", { text: query.label }), " ", keyed(query.key), run ? ` · ${run}` : ""),
-    make("div", { class: "sides" }, side("its picture finds these sounds", query.sounds), side("its sound finds these pictures", query.pictures)));
+    make("div", { class: "sides" }, side("its picture finds these sounds", query.sounds), side("its sound finds these pictures", query.pictures)),
+    ...(view ? [cardsOf([query, ...query.sounds, ...query.pictures].map(({ key }) => key), view)] : []));
+}
+
+/** The clips of some keys, drawn when they are asked for. */
+function cardsOf(keys, view) {
+  const cards = make("div", { class: "cards" });
+  const rows = [...new Set(keys)].map((key) => view.table.find(key)).filter((row) => row >= 0);
+  const ontoggle = () => cards.childElementCount || cards.append(...rows.map((row) => view.clips.card(row)));
+  return make("details", { ontoggle }, make("summary", { text: "play these clips" }), cards);
 }
 
 function badSection(all) {

@@ -144,9 +144,10 @@ async function start() {
   const told = carried("document");
   const main = document.getElementById("main");
   const parts = [];
+  let view = null;
   if (told.count) {
     const table = new Table(await Promise.all(told.columns.map(unpack)), told.count);
-    const view = new ClipsView(table, carried("media"), told.findings);
+    view = new ClipsView(table, carried("media"), told.findings);
     view.update();
     parts.push(...view.elements());
     addEventListener("hashchange", () => view.follow());
@@ -157,7 +158,7 @@ async function start() {
   }
   if (told.runs.length) {
     document.querySelector("h1").after(...mainScores(told.runs), ...told.notes.map((text) => make("p", { text })), ...scoresWords(told.runs));
-    main.append(...runSections(told.runs, told.count > 0));
+    main.append(...runSections(told.runs, view));
     main.before(partsOf(main));
   }
   document.documentElement.dataset.ready = "yes";

@@ -20,6 +20,28 @@ from .test_browser import start, until
 pytestmark = pytest.mark.slow
 
 
+def test_the_clips_nearest_to_one_another_can_be_played_where_they_are_told(browser: Browser, tmp_path: Path) -> None:
+    """A clip and its two neighbours, of which one is told twice and one is not among the page's clips."""
+    clips = [builds.clip(number) for number in range(3)]
+    path = builds.write(tmp_path / "build", [builds.outcome(each) for each in clips])
+    folder = test_runs.run(tmp_path / "run")
+    (folder / "eval/crossmodal").mkdir()
+    sounds = [test_runs.near(clips[2].key, cosine=0.5), test_runs.near("elsewhere", cosine=0.25)]
+    query = test_runs.near(clips[0].key, sounds=sounds, pictures=sounds[:1])
+    (folder / "eval/crossmodal/neighbours.json").write_text(json.dumps({"queries": [query]}))
+    assert view.main([str(path.parent), f"--run={folder}", f"--out={tmp_path / 'page.html'}", "--embed=0"]) == 0
+
+    opened = start(browser, tmp_path / "page.html")
+    near = opened.page.get_by_role("region", name="Nearest neighbours")
+    expect(near.get_by_role("article")).to_have_count(0)
+    near.get_by_text("play these clips").click()
+
+    expect(near.get_by_role("article")).to_have_count(2)
+    for article, key in zip(near.get_by_role("article").all(), (clips[0].key, clips[2].key), strict=True):
+        expect(article).to_contain_text(key)
+    opened.page.context.close()
+
+
 def test_a_run_without_results_has_no_columns_and_the_command_that_makes_them(browser: Browser, tmp_path: Path) -> None:
     folders = [test_runs.run(tmp_path / name) for name in ("one", "two")]
     shutil.rmtree(folders[1] / "eval")
