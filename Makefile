@@ -1,4 +1,4 @@
-# make install | demo | check | quick | test | test-full | test-yt-dlp | test-lowest | test-newest.
+# make install | clean | demo | check | quick | test | test-full | test-yt-dlp | test-lowest | test-newest.
 # All of it lives in .venv; a second run installs nothing.
 PYTHON ?= python3
 BIN := .venv/bin

@@ -26,13 +26,13 @@ class Shards:
 
     def __init__(self, folder: str) -> None:
         """Read the indexes of one split."""
-        self.rows: list[tuple[Path, str, int, dict[str, tuple[int, int]]]] = []
+        self.rows: list[tuple[Path, str, int, list[str], list[int], list[int]]] = []
         for path in sorted(Path(folder).glob("*-*.json")):
             index = json.loads(path.read_text())
+            tar = path.with_suffix(".tar")
             for row, key in enumerate(index["keys"]):
-                places = zip(index["offsets"][row], index["sizes"][row], strict=True)
-                parts = dict(zip(index["parts"], places, strict=True))
-                self.rows.append((path.with_suffix(".tar"), key, index["label_indices"][row], parts))
+                places = index["parts"], index["offsets"][row], index["sizes"][row]
+                self.rows.append((tar, key, index["label_indices"][row], *places))
 
     def __len__(self) -> int:
         """Number of clips in the split."""
@@ -44,10 +44,11 @@ class Shards:
 
     def part(self, index: int, name: str) -> io.BytesIO:
         """One part of a clip, as it is stored."""
-        offset, size = self.rows[index][3][name]
-        with self.rows[index][0].open("rb") as file:
-            file.seek(offset)
-            return io.BytesIO(file.read(size))
+        tar, _, _, parts, offsets, sizes = self.rows[index]
+        place = parts.index(name)
+        with tar.open("rb") as file:
+            file.seek(offsets[place])
+            return io.BytesIO(file.read(sizes[place]))
 
     def frames(self, index: int) -> np.ndarray:
         """All frames of a clip with PyAV, uint8 (T, H, W, 3); each 16 of them can be decoded alone, after a seek."""
@@ -111,7 +112,7 @@ def main(words: list[str]) -> None:
         print(key, label, mel.shape)
     clips = Shards(words[1])
     for package, part, decode in (("av", "mp4", clips.frames), ("soundfile", "flac", clips.sound)):
-        if importlib.util.find_spec(package) and part in clips.rows[0][3]:
+        if clips.rows and importlib.util.find_spec(package) and part in clips.rows[0][3]:
             print(clips.rows[0][1], part, decode(0).shape)
 
 

@@ -260,7 +260,7 @@ def _prepare(settings: ShardSettings) -> Job:
         print(f"{path}: {told}", file=sys.stderr)
     if found := several_splits.in_several_splits(each.clip for each in made.outcomes if each.media is not None):
         print(f"{path}: {several_splits.text(found)}", file=sys.stderr)
-    ok = ((each.clip.split, each.clip.label) for each in made.outcomes if each.media is not None)
+    ok = ((each.clip.split, label) for each in made.outcomes if each.media is not None for label in each.clip.labels)
     for told in absent_classes.lines(made.classes.labels, ok):
         print(f"{path}: {told}", file=sys.stderr)
     job = _job(settings, path, made)

@@ -153,7 +153,7 @@ def _check_labels(folder: Path, rows: Iterable[Row]) -> None:
     """Raise ListError for class folders whose names differ only in case, blanks, `_` and `-`."""
     first: dict[str, Row] = {}
     for row in rows:
-        other = first.setdefault(re.sub(r"[\s_-]", "", unicodedata.normalize("NFC", row.label)).casefold(), row)
+        other = first.setdefault(re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", row.label)).casefold(), row)
         if other.label != row.label:
             both = " and ".join(str(Path(each.path).parent) for each in (other, row))
             raise ListError(

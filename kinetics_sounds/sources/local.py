@@ -119,16 +119,22 @@ class Source:
             if paths := self._seen.by_stem.get(name):
                 return f"{self._origin(paths[0])} {said}"
         for name in self.naming.of(clip):
-            if path := self._in_lower_case.get(name.lower()):
+            if name not in self._seen.by_stem and (path := self._in_lower_case.get(name.lower())):
                 return (
                     f"{self._origin(path)} is {name} but for upper and lower case; rename the file, or change the row"
                 )
         return ""
 
     def ambiguous(self, clips: Iterable[Clip]) -> str:
-        """Names without times that several files of different sizes have, with the remedy; empty if there are none."""
-        names = (name for clip in clips for name in self.naming.untimed(clip))
-        several = {name: paths for name in names if len(paths := self._seen.by_stem.get(name, ())) > 1}
+        """Names without times that several files of different sizes have, with the remedy; empty if there are none.
+
+        A file that is named with the times of a clip comes before these, and another container may hold the same recording.
+        """
+        several: dict[str, list[str]] = {}
+        for clip in clips:
+            for name in self.naming.untimed(clip):
+                if len(paths := self._seen.by_stem.get(name, ())) > 1 and self.candidates(clip)[0] == paths[0]:
+                    several[name] = [path for path in paths if _rank(path)[0] == _rank(paths[0])[0]]
         found = {name: paths for name, paths in several.items() if len(_sizes(paths)) > 1}
         if not found:
             return ""

@@ -8,7 +8,7 @@ from kinetics_sounds.quantities import first_of, plural
 
 NAMED = 5
 """Number of labels that are named."""
-SIMILAR = 0.85
+SIMILAR = 0.9
 """Least similarity of a label to a class for which it may be a typo."""
 MOST_LETTERS = 100
 """Maximum length of a label in a message."""

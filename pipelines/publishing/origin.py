@@ -4,11 +4,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from pathlib import PurePath
 
 from kinetics_sounds import classes
 from kinetics_sounds.clip import Outcome
-from kinetics_sounds.clip_names import SPAN_ALONE
 
 YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]")
 """ID of a YouTube video: 64 bits in base 64, of which the last character holds four."""
@@ -180,16 +178,9 @@ def _kind(outcome: Outcome) -> str:
 
 def rebuilt_from(outcomes: Iterable[Outcome], origin: Origin) -> str:
     """What follows `ks-build --clips FOLDER` in the command that builds these clips again; empty if YouTube has them."""
-    ok = [(each, each.media) for each in outcomes if each.media]
-    kinds = {_kind(each) for each, _ in ok} - {""}
-    if origin is not OWN and kinds <= {"youtube"}:
-        return ""
-    if kinds == {"cvdf"}:
-        return " --source cvdf"
-    untimed = [each for each, media in ok if PurePath(media.origin).stem == each.clip.youtube_id]
-    if kinds == {"local"} and untimed and not any(SPAN_ALONE in each.detail for each in untimed):
-        return " --source local:DIR --local.trimmed no    # DIR has the whole videos"
-    return f" --source local:DIR    # {IN_DIR}"
+    if origin is OWN:
+        return f" --source local:DIR    # {IN_DIR}"
+    return " --source cvdf --source youtube" if "cvdf" in {_kind(each) for each in outcomes if each.media} else ""
 
 
 def _all_of(found: Sequence[Origin]) -> Origin:

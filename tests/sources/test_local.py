@@ -316,6 +316,7 @@ def test_a_file_whose_name_differs_in_case_is_told(name: str, tmp_path: Path) ->
     assert said.startswith(f"{name} is img_1002")
     assert said.endswith(" but for upper and lower case; rename the file, or change the row")
     assert Source(str(tmp_path)).near_miss(Clip("img_1004", 0, 10, "bowling", "val")) == ""
+    assert Source(str(tmp_path)).near_miss(Clip("IMG_1003", 0, 10, "bowling", "val")) == ""  # that is its name
 
 
 def test_a_folder_says_how_many_files_it_has_and_three_of_them(tmp_path: Path) -> None:
@@ -332,6 +333,19 @@ def test_a_folder_says_how_many_files_it_has_and_three_of_them(tmp_path: Path) -
     assert sources.advice([], found=1, files=5, first=(), patterns=()) == []
     (empty,) = sources.advice([], found=0, files=0, first=(), patterns=("ID.mp4",))
     assert empty == "no file was found in it that is named after a requested clip; recognised names: ID.mp4"
+
+
+def test_a_name_is_not_of_several_files_if_one_has_the_times_or_they_are_of_two_containers(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        f"{KEY}.mp4",
+        f"x/{CLIP.youtube_id}.mp4",
+        f"other/{CLIP.youtube_id}.mp4",
+        "IMG_1.mp4",
+        "long/IMG_1.webm",
+    )
+
+    assert Source(str(tmp_path)).ambiguous([CLIP, Clip("IMG_1", 0, 2, "bowling", "val")]) == ""
 
 
 def test_a_name_of_several_different_files_is_told_once_with_them(tmp_path: Path) -> None:

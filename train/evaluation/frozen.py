@@ -119,7 +119,8 @@ def run(modules: Mapping[str, ModuleType], parsed: Parsed[EvalSettings]) -> int:
     ]
     with process_group.start(devices.pick_device(settings.device)) as world:
         if world.is_main:
-            _check_writable(settings.out or settings.run)
+            for each in probes:
+                _check_writable(_out(settings, each.name, probes))
         told = {"checkpoint": str(encoders.checkpoint), "clips": f"{dataset.fingerprint} {on} {fit} {settings.clips}"}
         consistency.check_equal(told)
 
@@ -132,9 +133,7 @@ def run(modules: Mapping[str, ModuleType], parsed: Parsed[EvalSettings]) -> int:
         for each in probes:
             head = results.head(each.name, settings.run, facts, encoders.checkpoint, **of_split)
             found = {**head, **_body(each, features, settings, dataset)}
-            out = results.folder(settings, each.name)
-            if settings.out is not None and len(probes) > 1:
-                out /= each.name
+            out = _out(settings, each.name, probes)
             results.write(out, found)
             if near := getattr(each.module, "neighbours", None):
                 split = features[on, each.kind]
@@ -223,6 +222,12 @@ def _named(folder: Path, name: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise RunError(f"{folder}: {name} cannot evaluate it: {error}") from error
+
+
+def _out(settings: EvalSettings, name: str, probes: Sequence["_Probe"]) -> Path:
+    """Folder of a probe's results."""
+    out = results.folder(settings, name)
+    return out / name if settings.out is not None and len(probes) > 1 else out
 
 
 def _check_writable(folder: Path) -> None:

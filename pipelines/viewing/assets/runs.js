@@ -265,8 +265,10 @@ function neighboursItem(query, run, keyed, view) {
 /** The clips of some keys, drawn when they are asked for. */
 function cardsOf(keys, view) {
   const cards = make("div", { class: "cards" });
-  const rows = [...new Set(keys)].map((key) => view.table.find(key)).filter((row) => row >= 0);
-  const ontoggle = () => cards.childElementCount || cards.append(...rows.map((row) => view.clips.card(row)));
+  const ontoggle = () => {
+    const rows = [...new Set(keys)].map((key) => view.table.find(key)).filter((row) => row >= 0);
+    if (!cards.childElementCount) cards.append(...rows.map((row) => view.clips.card(row)));
+  };
   return make("details", { ontoggle }, make("summary", { text: "play these clips" }), cards);
 }
 

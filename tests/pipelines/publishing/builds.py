@@ -66,7 +66,8 @@ def write(
     """The manifest of these."""
     path = folder / "manifest.parquet"
     ordered = sorted(made, key=lambda each: (each.clip.split, each.clip.label, each.clip.key))
-    manifest.write(path, ClassList(name, tuple(labels), note), ordered)
+    several = any(each.clip.other_labels for each in ordered)
+    manifest.write(path, ClassList(name, tuple(labels), note), ordered, several_labels=several)
     return path
 
 

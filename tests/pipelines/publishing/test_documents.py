@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from kinetics_sounds import classes
 from kinetics_sounds.clip import Clip
-from kinetics_sounds.clip_names import SPAN_ALONE
 from kinetics_sounds.extras import pip_install
 from kinetics_sounds.pipelines.publishing import check, contents, markdown, tables
 from kinetics_sounds.pipelines.publishing.origin import KINETICS, OWN, YOUTUBE, origin_of
@@ -255,25 +254,17 @@ def test_a_name_like_an_id_is_youtubes_if_the_clip_was_asked_there(names: list[s
     assert origin_of(replace(outcome(each), source=source) for each in clips(names)).of == of
 
 
-WHOLE = " --source local:DIR --local.trimmed no    # DIR has the whole videos"
-SOME = " --source local:DIR    # DIR has the videos; whole ones: add --local.trimmed no"
-
-
 @pytest.mark.parametrize(
-    ("source", "origin", "detail", "told"),
+    ("asked", "told"),
     [
-        ("youtube", "", "", ""),
-        ("cvdf:https://example.org", "", "", " --source cvdf"),
-        ("local:videos", "a/0000000000A.mp4", "", WHOLE),
-        ("local:videos", "a/0000000000A.mp4", SPAN_ALONE, SOME),
-        ("local:videos", "0000000000A_000000_000010.mp4", "", SOME),
+        (["youtube"], ""),
+        (["local:videos"], ""),  # videos of YouTube, wherever this copy was
+        (["cvdf:https://example.org", "youtube"], " --source cvdf --source youtube"),
     ],
 )
-def test_the_card_tells_the_source_with_its_options(
-    source: str, origin: str, detail: str, told: str, tmp_path: Path
-) -> None:
-    made = replace(outcome(clips(REAL)[0], origin=origin), source=source, detail=detail)
-    card = (published(tmp_path, [made], labels=("bowling",)) / "README.md").read_text()
+def test_the_card_of_youtubes_videos_tells_where_all_can_get_them(asked: list[str], told: str, tmp_path: Path) -> None:
+    made = [replace(outcome(each), source=source) for each, source in zip(clips(REAL), asked, strict=False)]
+    card = (published(tmp_path, made, labels=("bowling",)) / "README.md").read_text()
 
     assert f"\nks-build --clips FOLDER{told}\n" in card
 

@@ -203,9 +203,10 @@ def test_a_file_beside_the_classes_is_to_be_moved(tmp_path: Path) -> None:
         read(touch(tmp_path, "train/bowling/a.mp4", "train/b.mp4"))
 
 
-@pytest.mark.parametrize("other", ["Train passing", "train-passing", "TrainPassing"])
+@pytest.mark.parametrize("other", ["Train passing", "train-passing", "Train__Passing"])
 def test_class_folders_that_are_nearly_called_the_same_are_refused(tmp_path: Path, other: str) -> None:
     touch(tmp_path, "train/Train_passing/a.mp4", f"test/{other}/b.mp4", "test/Train_passing 2/c.mp4")
+    touch(tmp_path, "train/class_1_1/a.mp4", "train/class_11/a.mp4")  # two classes
 
     with pytest.raises(
         ListError, match=rf"train/Train_passing and test/{other} would be two classes; call both folders"
