@@ -51,7 +51,7 @@ class Listing:
     folds: tuple[str, ...] = ()
     """Names of the folds."""
     unlisted: tuple[str, ...] = ()
-    """Files beside those of the rows: those that no list names, or, without lists, those that are no videos by their names."""
+    """Files beside those of the rows: those that no list names, or, without lists, those that are no videos of a class."""
     has_lists: bool = True
     """Whether there are lists; else the rows are the files of the folder."""
 

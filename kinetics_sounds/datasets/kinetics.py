@@ -127,14 +127,14 @@ def _letters(text: str) -> str:
 
 def _in_class_folders(folder: Path) -> Listing:
     """Every file is of the class that its folder is called; raises ListError if there are none or they lie otherwise."""
-    rows, others = [], []
+    rows, others = [], _beside_splits(folder)
     for name, split in SPLIT_NAMES.items():
         below = files_below(folder, folder / name)
         paths = [path for path in below if path.lower().endswith(SUFFIXES)]
         others += [path for path in below if not path.lower().endswith((*SUFFIXES, *BESIDE))]
         if strange := [path for path in paths if len(Path(path).parts) != 3]:
             raise ListError(
-                f"{folder}: {named(strange)} do not lie in {name}/CLASS/; move these files into {name}/CLASS/, or put the lists "
+                f"{folder}: not in {name}/CLASS/: {named(strange)}; move these files into {name}/CLASS/, or put the lists "
                 f"that name them (train.csv and so on) into {folder / PLACES[0]}"
             )
         rows += [Row(path=path, label=files.as_text(Path(path).parent.name), split=split) for path in paths]
@@ -147,6 +147,16 @@ def _in_class_folders(folder: Path) -> Listing:
     _check_labels(folder, rows)
     labels = tuple(sorted({row.label for row in rows}))
     return Listing(labels=labels, rows=tuple(rows), unlisted=tuple(others), has_lists=False)
+
+
+def _beside_splits(folder: Path) -> list[str]:
+    """Files, and folders with a `/`, beside those of the splits: `Test/` is none of them."""
+    names = (
+        f"{place.name}/" if place.is_dir() else place.name
+        for place in folder.iterdir()
+        if place.name not in SPLIT_NAMES
+    )
+    return sorted(name for name in names if not name.startswith(".") and not name.lower().endswith(BESIDE))
 
 
 def _check_labels(folder: Path, rows: Iterable[Row]) -> None:

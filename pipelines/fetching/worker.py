@@ -61,6 +61,9 @@ def _of_several(done: Sequence[ClipDone]) -> ClipDone:
     if outcome.media is None:
         others = (f"{each.origin}: {each.outcome.status}: {each.outcome.detail}" for each in done if each is not told)
         outcome = replace(outcome, detail="; ".join((f"{told.origin}: {outcome.detail}", *others)))
+    elif told is not done[0]:
+        other = f"taken from another file of the name, since the first is {done[0].outcome.status}"
+        outcome = replace(outcome, detail="; ".join(filter(None, (outcome.detail, other))))
     stages = dict.fromkeys(stage for each in done for stage in each.seconds)
     return replace(
         told,

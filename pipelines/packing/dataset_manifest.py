@@ -92,7 +92,11 @@ class Written:
         if silent and self.modality == "both":
             yield f"without sound: {plural(silent, 'file')}; --modality video with a --manifest of its own packs pictures alone"
         if unlisted := self.listing.unlisted:
-            why = "no list names them" if self.listing.has_lists else "their names do not end like a video's"
+            why = (
+                "no list names them"
+                if self.listing.has_lists
+                else "they are no videos in train/CLASS/, val/CLASS/ or test/CLASS/"
+            )
             yield f"left out, for {why}: {plural(len(unlisted), 'file')}: {datasets.named(unlisted)}"
         for place, fold in enumerate(self.listing.folds or ("",)):
             if twice := self._in_two_splits(place if fold else None):

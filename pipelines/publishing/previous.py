@@ -102,7 +102,7 @@ def refuse_anothers(out: Path, creator: str | None, note: str) -> None:
     told = ""
     if creator is not None and was not in (creator, CREATOR):
         told = f"was published by {plain(was)}, not {plain(creator)}"
-    elif note == from_published(out.name):
+    elif creator is None and note == from_published(out.name):
         told = "is the folder whose lists this build was made from"
     if told:
         raise PublishError(

@@ -101,6 +101,11 @@ def _columns(rows: Sequence[tuple[Set, Row]], embedded: set[int], out: Path) -> 
         *([columns.text("labels", "all labels", labels)] if any(labels := [row.labels for row in every]) else []),
         columns.words("split", "split", [row.split for row in every], order=SPLITS),
         columns.words("source", "source", [row.source for row in every]),
+        *(
+            [columns.text("origin", "file of the source", origins)]
+            if any(origins := [row.origin for row in every])
+            else []
+        ),
         columns.words("set", "set", [its.name for its, _ in rows]),
         columns.flags("flags", "flags", [row.flags for row in every], order=sets.FLAGS),
         columns.words("where", "clip file", where, order=("in this page", "on disk", "none")),

@@ -40,6 +40,8 @@ class Row:
     labels: str = ""
     """All labels, if it has several."""
     source: str = ""
+    origin: str = ""
+    """File of the source that the clip is from."""
     detail: str = ""
     file: str = ""
     """Path of the clip's file relative to the dataset's folder; empty if there is none."""
@@ -132,7 +134,7 @@ def _of_outcome(outcome: Outcome) -> Row:
         names = ("bytes", "duration_seconds", "fps", "audio_rms_db", "audio_offset_seconds", "decode_errors")
         measured = {name: getattr(media, name) for name in names}
         measured |= {"file": media.path, "channel": media.audio_channel or "mix", "flags": _flags(media)}
-        measured |= {"short_side": min(media.width, media.height)}
+        measured |= {"short_side": min(media.width, media.height), "origin": media.origin}
     return Row(
         key=clip.key,
         label=clip.label,

@@ -164,7 +164,7 @@ class Listing {
   }
 
   lines(rows) {
-    const columns = [...this.table.columns.values()].filter((column) => !["file", "detail", "where"].includes(column.name));
+    const columns = [...this.table.columns.values()].filter((column) => !["file", "origin", "detail", "where"].includes(column.name));
     const head = make("tr", {}, ...columns.map((column) => make("th", { scope: "col", text: column.title })));
     const body = rows.map((row) =>
       make(

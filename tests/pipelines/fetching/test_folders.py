@@ -93,7 +93,7 @@ def test_a_broken_copy_hides_no_sound_one_and_the_manifest_says_which_was_taken(
 
     assert there.build() == 0
 
-    assert became(there) == ("ok", "")
+    assert became(there) == ("ok", "taken from another file of the name, since the first is corrupt")
     assert origin(there) == good
 
 

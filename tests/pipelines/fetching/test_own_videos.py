@@ -39,6 +39,23 @@ def test_two_recordings_of_one_name_are_told_by_the_dry_run_and_the_build(
     assert caplog.text.count(told) == 1
 
 
+def test_a_clip_that_is_not_of_the_first_file_of_its_name_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The camera's video ends after 2 s, so the later clip is the phone's."""
+    inline(monkeypatch)
+    video(tmp_path / "videos/camera/IMG_1.mp4", seconds=2)
+    video(tmp_path / "videos/phone/IMG_1.mp4", seconds=4)
+    argv = arguments(tmp_path, "dog,IMG_1,0,2,train", "dog,IMG_1,2,4,train")
+
+    assert build.main(argv) == 0
+
+    told = "taken from another file of the name, since the first is too_short"
+    assert f"\nof the ok clips, 1 {told}\n" in capsys.readouterr().out
+    rows = (tmp_path / "out/manifest.csv").read_text().splitlines()[1:]
+    assert [(told in row, "phone/IMG_1.mp4" in row) for row in rows] == [(False, False), (True, True)]
+
+
 def test_clips_with_a_corrected_label_are_told_until_they_are_made_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,10 +188,19 @@ def test_a_folder_keeps_its_name_and_another_one_is_told(tmp_path: Path, capsys:
         ("A. Author", [], "from the published folder few", "is the folder whose lists this build was made from; for a"),
         ("A. Author", ["--creator", "B. Student", "--out", "published/few"], "", ""),
         ("A. Author", ["--creator", "A. Author"], "", ""),
+        ("A. Author", ["--creator", "A. Author"], "from the published folder few", ""),
         ("anonymous", ["--creator", "A. Author"], "", ""),
         ("A. Author", ["--creator", "B. Student", "--name", "other"], "", ""),
     ],
-    ids=["another creator", "made from it", "asked for", "the same", "named now", "another folder"],
+    ids=[
+        "another creator",
+        "made from it",
+        "asked for",
+        "the same",
+        "made from a folder of this name",
+        "named now",
+        "another folder",
+    ],
 )
 def test_somebody_elses_folder_is_only_written_if_it_is_named(
     creator: str,

@@ -258,3 +258,13 @@ def test_a_real_build_s_page_counts_what_its_report_counts(folder: Folder, tmp_p
         for split, classes in report["coverage"].items()
         for label, each in classes.items()
     } == coverage
+
+
+def test_the_file_of_the_source_is_told_where_there_is_one(tmp_path: Path) -> None:
+    names = {}
+    for name, origin in (("own", "camB/IMG_1.mp4"), ("youtube", "")):
+        path = builds.write(tmp_path / name, [builds.outcome(builds.clip(1), origin=origin)])
+        assert view.main([str(path.parent), "--embed=0", f"--out={tmp_path / name}.html"]) == 0
+        names[name] = {column["name"] for column in made.document(tmp_path / f"{name}.html")["columns"]}
+
+    assert names["own"] - names["youtube"] == {"origin"}

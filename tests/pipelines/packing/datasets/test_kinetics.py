@@ -169,15 +169,14 @@ def test_a_table_of_another_kind_beside_class_folders_is_no_list(tmp_path: Path)
 
 def test_class_folders_take_every_container_and_name_other_files(tmp_path: Path) -> None:
     names = [f"train/bowling/{place}{suffix}" for place, suffix in enumerate(SUFFIXES)]
-    others = ("train/bowling/a.mxf", "train/bowling/b", "val/archery/Thumbs.db")
-    touch(
-        tmp_path, *names, "train/bowling/C.MTS", *others, "train/bowling/notes.txt", "train/bowling/.hidden", "up.jpg"
-    )
+    others = ("Test/", "up.mp4", "train/bowling/a.mxf", "train/bowling/b", "val/archery/Thumbs.db")
+    ignored = ("train/bowling/notes.txt", "train/bowling/.hidden", "classes.csv", ".git/config")
+    touch(tmp_path, *names, "train/bowling/C.MTS", "Test/bowling/a.mp4", *others[1:], *ignored)
 
     found = read(tmp_path)
     assert {row.path for row in found.rows} == {*names, "train/bowling/C.MTS"}
     assert found.unlisted == others
-    told = f"left out, for their names do not end like a video's: 3 files: {', '.join(others)}"
+    told = f"left out, for they are no videos in train/CLASS/, val/CLASS/ or test/CLASS/: 5 files: {', '.join(others)}"
     assert told in list(Written(found, (), "both").lines())
 
 
@@ -198,7 +197,7 @@ def test_the_page_lists_the_containers() -> None:
 
 def test_a_file_beside_the_classes_is_to_be_moved(tmp_path: Path) -> None:
     with pytest.raises(
-        ListError, match=r"train/b\.mp4 do not lie in train/CLASS/; move these files into train/CLASS/, or put"
+        ListError, match=r"not in train/CLASS/: train/b\.mp4; move these files into train/CLASS/, or put"
     ):
         read(touch(tmp_path, "train/bowling/a.mp4", "train/b.mp4"))
 
