@@ -138,12 +138,11 @@ class Source:
         found = {name: paths for name, paths in several.items() if len(_sizes(paths)) > 1}
         if not found:
             return ""
-        name, paths = next(iter(found.items()))
-        such = f"{', such as' if len(found) > 1 else ':'} {name} ({first_of(map(self._origin, paths), NAMED)})"
+        named = (f"{name} ({first_of(map(self._origin, paths), NAMED)})" for name, paths in found.items())
         stand = "name stands" if len(found) == 1 else "names stand"
         return (
-            f"{len(found)} {stand} for several different files{such}; the first is used, another only if it is broken: rename "
-            "the files, and their rows, so that each video has a name of its own"
+            f"{len(found)} {stand} for several different files: {first_of(named, NAMED)}; the first is used, another only if it "
+            "does not give the clip: rename the files, and their rows, so that each video has a name of its own"
         )
 
     def first(self) -> str | None:

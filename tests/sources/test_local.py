@@ -364,9 +364,8 @@ def test_a_name_of_several_different_files_is_told_once_with_them(tmp_path: Path
     )
     assert Source(str(tmp_path), Options(names="phone/{id}")).ambiguous(clips) == ""
     put(tmp_path, "camera/IMG_2.mp4")
-    assert (
-        Source(str(tmp_path)).ambiguous(clips).startswith("2 names stand for several different files, such as IMG_1 (")
-    )
+    two = "IMG_1 (camera/IMG_1.mp4, phone/IMG_1.mp4), IMG_2 (camera/IMG_2.mp4, phone/IMG_2.mp4)"
+    assert f"2 names stand for several different files: {two}; the first is" in Source(str(tmp_path)).ambiguous(clips)
 
 
 # --- What is refused --------------------------------------------------------------------------------------------------
