@@ -7,12 +7,12 @@ folders or any others; those in the mirror's `replacement/` come first. Without 
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .. import annotations, files
 from ..annotations import SPLIT_NAMES
+from ..classes import normal
 from ..clip import SPLITS, SUFFIXES, Clip
 from ..errors import AnnotationError, ListError
 from ..list_entry import header
@@ -163,7 +163,7 @@ def _check_labels(folder: Path, rows: Iterable[Row]) -> None:
     """Raise ListError for class folders whose names differ only in case, blanks, `_` and `-`."""
     first: dict[str, Row] = {}
     for row in rows:
-        other = first.setdefault(re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", row.label)).casefold(), row)
+        other = first.setdefault(re.sub(r"[\s_-]+", " ", normal(row.label)).casefold(), row)
         if other.label != row.label:
             both = " and ".join(str(Path(each.path).parent) for each in (other, row))
             raise ListError(

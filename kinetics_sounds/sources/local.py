@@ -181,7 +181,7 @@ class Source:
 
 def _sizes(paths: Iterable[str]) -> set[int]:
     """Sizes of files in bytes, without those that are gone."""
-    return {os.stat(path).st_size for path in paths if os.path.exists(path)}  # noqa: PTH110, PTH116
+    return {path.stat().st_size for path in map(Path, paths) if path.exists()}
 
 
 def _rank(path: str) -> tuple[int, str]:

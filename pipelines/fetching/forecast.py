@@ -54,7 +54,7 @@ def forecast(
     documents, found_anywhere = list[dict[str, Any]](), set[str]()
     for spec, source in asked.items():
         found = [clip for clip in pending(known, spec, clips) if chances[clip.key] > 0]
-        document: dict[str, Any] = {"source": name_of(spec), "failed": len(failed_before(known, spec))}
+        document: dict[str, Any] = {"source": name_of(spec), "failed": len(failed := failed_before(known, spec))}
         shares: Mapping[str, float] = {}
         hours = 0.0
         if isinstance(source, TarSource):
@@ -79,7 +79,7 @@ def forecast(
             chances[clip.key] *= 1 - share
         hours = max(hours, gain * CLIP_SECONDS / workers / 3600)
         documents.append(document | {"expected": gain, "hours": hours})
-        found_anywhere |= failed_before(known, spec) | {clip.key for clip in found}
+        found_anywhere |= failed | {clip.key for clip in found}
     gains, hours = (sum(each[what] for each in documents) for what in ("expected", "hours"))
     nowhere = [key for key in chances if key not in found_anywhere]
     return {

@@ -195,9 +195,11 @@ def _check(asked: Asked, wanted: encode.Modality) -> manifest.Manifest | None:
 
 def _check_folder(asked: Asked, before: manifest.Manifest) -> None:
     """Raise SettingsError if no manifest is given, and the one that is there is of another folder."""
+    if asked.is_given:
+        return
+    ours = files.as_text(os.path.realpath(asked.folder))
     for theirs in {each.source.removeprefix(f"{asked.name}:") for each in before.outcomes}:
-        same = files.as_text(os.path.realpath(asked.folder)) == os.path.realpath(theirs)
-        if not asked.is_given and not same:
+        if os.path.realpath(theirs) != ours:
             raise SettingsError(
                 f"{asked.path}: is the manifest of the folder {theirs}, not of {asked.folder.absolute()}; give another: "
                 f"{asked.elsewhere}; or, if that folder was moved: --manifest {asked.path.parent}"

@@ -70,7 +70,7 @@ def test_a_world_of_half_the_size_goes_the_whole_way_in_one_process(
 
     def run(module: str, *arguments: object, stop: Stop) -> None:
         assert not stop
-        if module == "train.evaluate":  # so that a moved demo goes on
+        if module == "train.evaluate":  # a moved demo must find its shards
             assert arguments[arguments.index("--shards") + 1] == tmp_path / "demo/build/shards"
         assert MAINS[module]([str(each) for each in arguments]) == 0
 

@@ -1,4 +1,4 @@
-"""Videos whose clips stand in more than one split."""
+"""Videos with clips in more than one split."""
 
 from pathlib import Path
 

@@ -139,7 +139,7 @@ class _Run:
 
 
 def _computing_here(its: _Run, reached: TrainProgress) -> TrainProgress:
-    """Progress with this rank's device noted; says so if a run goes on with another one."""
+    """Progress with this rank's device in `computed_on`; prints a line if it is another one than before."""
     here, before = devices.computes_on(its.world.device), reached.computed_on
     if before and before[-1] != here:
         its.world.print_main(f"computed on {here} from here on (was {before[-1]}): the last digits can differ")

@@ -266,8 +266,9 @@ function neighboursItem(query, run, keyed, view) {
 function cardsOf(keys, view) {
   const cards = make("div", { class: "cards" });
   const ontoggle = () => {
+    if (cards.childElementCount) return;
     const rows = [...new Set(keys)].map((key) => view.table.find(key)).filter((row) => row >= 0);
-    if (!cards.childElementCount) cards.append(...rows.map((row) => view.clips.card(row)));
+    cards.append(...rows.map((row) => view.clips.card(row)));
   };
   return make("details", { ontoggle }, make("summary", { text: "play these clips" }), cards);
 }

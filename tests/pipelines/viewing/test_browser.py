@@ -304,7 +304,7 @@ def test_a_published_run_says_what_it_leaves_out(browser: Browser, tmp_path: Pat
 
 
 def scores(within: Page | Locator, name: str) -> str:
-    """Text of a table, with intervals that stand in lines of their own put behind their scores."""
+    """Text of a table, each interval on the line of its score."""
     return within.get_by_role("region", name=name).inner_text().replace("\n(", " (").replace(")\n\t", ")\t")
 
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_clips_nearest_to_one_another_can_be_played_where_they_are_told(browser: Browser, tmp_path: Path) -> None:
-    """A clip and its two neighbours, of which one is told twice and one is not among the page's clips."""
+    """A query clip with two neighbours: one is listed twice, the other is not on the page."""
     clips = [builds.clip(number) for number in range(3)]
     path = builds.write(tmp_path / "build", [builds.outcome(each) for each in clips])
     folder = test_runs.run(tmp_path / "run")
