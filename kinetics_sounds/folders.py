@@ -1,5 +1,6 @@
-"""Folders given by the user: absolute paths, and walks through a tree."""
+"""Folders given by the user: absolute paths, walks through a tree, and names that are free."""
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,6 +48,12 @@ def walk(folder: Path, *, skip: Callable[[str], bool] | None = None) -> Iterator
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(each for each in folders if skip is None or not skip(os.path.join(place, each)))  # noqa: PTH118
         yield place, names
+
+
+def first_free(path: Path, is_free: Callable[[Path], bool]) -> Path:
+    """The path, else the first of `NAME_2`, `NAME_3` and so on beside it that is free."""
+    numbered = (path.with_name(f"{path.name}_{number}") for number in itertools.count(2))
+    return next(each for each in itertools.chain([path], numbered) if is_free(each))
 
 
 def _refuse(error: OSError) -> None:

@@ -201,10 +201,7 @@ class _Reading:
         self.incomplete.pop(task.part, None)
         if done.status is not Status.OK:
             self.incomplete[task.part] = (done.status, done.detail)
-            if final:
-                progress.log.warning("%s: %s", done.status, done.detail)
-            else:
-                progress.log.warning("part %s: %s; trying again", task.part.name, done.status)
+            progress.log.warning("%s: %s%s", done.status, done.detail, "" if final else "; trying again")
         if done.status.kind in (Kind.OK, Kind.PERMANENT):
             entry = PartEntry(status=done.status, detail=done.detail, names=done.names)
             self.run.ledger.record_part(self.turn.spec, task.part.name, entry)

@@ -1,6 +1,5 @@
 """Protect an existing manifest from being replaced by one that lacks its clips."""
 
-import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import Clip
 from kinetics_sounds.errors import ManifestError, SettingsError
+from kinetics_sounds.folders import first_free
 from kinetics_sounds.progress import log
 from kinetics_sounds.quantities import plural
 from kinetics_sounds.sources import OnDisk
@@ -65,7 +65,7 @@ def check_clips(clips: Iterable[Clip], out: Path, *, listed: bool) -> dict[str, 
         raise SettingsError(
             f"{out}: contains another build, with {plural(len(lost), 'clip')} not requested now (such as "
             f"{', '.join(lost[:EXAMPLES])}): its manifest would be lost; choose another folder, such as --out "
-            f"{free_beside(out)}, or delete {path} if it is not needed (the clips are kept)"
+            f"{first_free(out, lambda each: not each.exists())}, or delete {path} if it is not needed (the clips are kept)"
         )
     return {"clips": len(lost), "of": len(there)} if lost else {}
 
@@ -77,9 +77,3 @@ def left_out_lines(section: Mapping[str, int], out: Path) -> list[str]:
     few = f"{section['clips']} of the {section['of']} clips"
     why = "which are not requested now (their files stay); the --annotations, --splits and limits of before bring them back"
     return [f"{out}: the new manifest leaves out {few} of the one before, {why}"]
-
-
-def free_beside(folder: Path) -> Path:
-    """The folder's name with the first number that nothing beside it has."""
-    numbered = (folder.with_name(f"{folder.name}_{number}") for number in itertools.count(2))
-    return next(each for each in numbered if not each.exists())

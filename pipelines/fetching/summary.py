@@ -14,6 +14,7 @@ from kinetics_sounds.clip import SPLITS, Clip, Kind, Media, Outcome, Status, lab
 from kinetics_sounds.clip_names import SPAN_ALONE
 from kinetics_sounds.errors import ShardError
 from kinetics_sounds.fingerprints import Both
+from kinetics_sounds.folders import first_free
 from kinetics_sounds.quantities import byte_size, first_of, plural
 from kinetics_sounds.shards import index
 
@@ -185,7 +186,7 @@ def next_step(report: Mapping[str, Any], out: Path) -> str:
     if not packed.content or left_out or (packed.selection, packed.content) == (report["selection"], report["content"]):
         return command
     reason = f"{shards}: has shards of the manifest before; delete them, or keep them and pack into another folder"
-    return f"{reason}\n{command} --out {shlex.quote(str(replaced.free_beside(shards)))}"
+    return f"{reason}\n{command} --out {shlex.quote(str(first_free(shards, lambda each: not each.exists())))}"
 
 
 def _outcomes(report: Mapping[str, Any]) -> Iterator[str]:

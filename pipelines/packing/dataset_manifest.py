@@ -18,6 +18,7 @@ from kinetics_sounds.clip import Clip, Media, Outcome, Status, label_folder
 from kinetics_sounds.command import Stop
 from kinetics_sounds.datasets import Listing
 from kinetics_sounds.errors import ListError, SettingsError
+from kinetics_sounds.folders import first_free
 from kinetics_sounds.ledger import Entry, Ledger
 from kinetics_sounds.media import encode
 from kinetics_sounds.quantities import plural
@@ -60,9 +61,8 @@ class Asked:
     @property
     def elsewhere(self) -> str:
         """The option for a manifest of its own."""
-        name = label_folder(self.folder.absolute().name)
-        places = (Path("data", folder) for folder in (name, f"{name}_2"))
-        return f"--manifest {next(each for each in places if each.absolute() != self.path.parent.absolute())}"
+        place = Path("data", label_folder(self.folder.absolute().name))
+        return f"--manifest {first_free(place, lambda each: each.absolute() != self.path.parent.absolute())}"
 
 
 @dataclass(frozen=True, slots=True)

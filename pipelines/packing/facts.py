@@ -1,7 +1,6 @@
 """What `dataset.json` says of a packed set."""
 
 import dataclasses
-import itertools
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from kinetics_sounds import files, fingerprints, manifest
 from kinetics_sounds.clip import ALL, SPLITS, Outcome
+from kinetics_sounds.folders import first_free
 from kinetics_sounds.media import encode
 from kinetics_sounds.shards import layout
 from kinetics_sounds.shards.index import Dataset, Index, SplitFacts
@@ -116,8 +116,7 @@ def train_command(made: Dataset, shards: str) -> str:
     small = 2 <= samples < BATCH
     options = ["--config", SMALL, "--batch", str(samples)] if small else []
     default = Path("runs", SMALL if small else recommended_recipe(made.classes))
-    numbered = (default.with_name(f"{default.name}_{number}") for number in itertools.count(2))
-    out = next(each for each in itertools.chain([default], numbered) if not _has_run_of_other_data(each, made))
+    out = first_free(default, lambda each: not _has_run_of_other_data(each, made))
     return shlex.join(["ks-train", "--shards", shards, *options, *([] if out == default else ["--out", str(out)])])
 
 

@@ -47,8 +47,8 @@ def _uses(run: Run) -> list[tuple[str, UsedSplit]]:
 
 
 def _change(used: UsedSplit, now: _Selection) -> str:
-    other = ", with other keys or labels" if now.clips == used.clips else ""
-    return f"{used.clips} {used.split} clips, now {now.clips}{other}"
+    told = "as many now, with other keys or labels" if now.clips == used.clips else f"now {now.clips}"
+    return f"{used.clips} {used.split} clips, {told}"
 
 
 def _selection(its: Set, split: str, left: Collection[str]) -> _Selection:

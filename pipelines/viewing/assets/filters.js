@@ -110,14 +110,15 @@ class Filters {
     else for (let row = 0; row < fails.length; row++) fails[row] = passes[codes[row]] ? fails[row] & ~bit : fails[row] | bit;
   }
 
-  /** Only rows that have each word of this text, in letters of either size: in key, class, labels, origin or message, or as the split. */
+  /** Only rows that have each word of this text, or "several words" in quotes, in letters of either size: in key, class, labels, origin or message, or as the split. */
   find(text) {
     const { fails, search, table } = this;
     search.text = text.trim().toLowerCase();
     const [label, split] = ["label", "split"].map((name) => table.columns.get(name));
     const lines = ["key", "labels", "origin", "detail"].filter((name) => table.columns.has(name)).map((name) => table.columns.get(name).lower);
     const lacking = new Uint8Array(fails.length);
-    for (const word of search.text.split(/\s+/).filter(Boolean)) {
+    for (const [, quoted, bare] of search.text.matchAll(/"([^"]+)"?|([^\s"]+)/g)) {
+      const word = quoted ?? bare;
       const found = new Uint8Array(fails.length);
       for (const each of lines) findLines(each, word, found);
       const named = label.values.map((value) => value.toLowerCase().includes(word));

@@ -25,7 +25,7 @@ const PROBES = {
   svm: "a linear support vector machine on the frozen encoders' features names the right class (top1)",
   knn: "a vote of the nearest training clips, by the frozen encoders' features, names the right class (top1)",
   retrieval: "a training clip of the right class is among the k nearest (r1, r5 and so on)",
-  crossmodal: "of all these clips' sounds, a clip's own is among the k nearest to its picture (r1: k is 1, r10: k is 10)",
+  crossmodal: "of all these clips' sounds, a clip's own is among the k nearest to its picture (r1: k is 1, and so on)",
   cluster: "clusters of the features, found without labels, match the classes (nmi, acc)",
   finetune: "the encoders, trained further with labels, name the right class (top1)",
 }; // when a clip counts as right

@@ -21,12 +21,10 @@ class ClipsView {
     this.told = make("p", { class: "told", role: "status" });
     this.one = make("section", { class: "one", hidden: true, "aria-labelledby": "clip-title" });
     this.search = make("input", { type: "search", id: "search", placeholder: "key, class, split or message", autocomplete: "off" });
+    this.search.title = 'each of these words, or "several words" in quotes';
     this.search.addEventListener("input", () => {
       clearTimeout(this.typing);
-      this.typing = setTimeout(() => {
-        this.filters.find(this.search.value);
-        this.update();
-      }, 120);
+      this.typing = setTimeout(() => this.find(), 120);
     });
     this.reset = make("button", { type: "button", text: "Clear filters", onclick: () => this.clear() });
     this.save = make("button", { type: "button", text: "Save shown as CSV", onclick: () => this.export() });
@@ -71,13 +69,23 @@ class ClipsView {
     performance.measure("filter", { start: began, end: performance.now() });
   }
 
-  clear() {
-    this.search.value = "";
-    this.filters.clear();
+  /** Show the clips that have what was typed. */
+  find() {
+    clearTimeout(this.typing);
+    this.typing = 0;
+    this.filters.find(this.search.value);
     this.update();
   }
 
+  clear() {
+    this.search.value = "";
+    this.filters.clear();
+    this.find();
+  }
+
   export() {
+    if (this.typing) this.find();
+    if (!this.rows.length) return;
     const url = URL.createObjectURL(new Blob([csvOf(this.table, this.rows)], { type: "text/csv" }));
     make("a", { href: url, download: "clips.csv" }).click();
     setTimeout(() => URL.revokeObjectURL(url), 10_000);

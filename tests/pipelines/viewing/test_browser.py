@@ -138,6 +138,8 @@ def test_search_finds_keys_classes_and_messages(opened: Opened) -> None:
         ("error:", "3 of 10 clips"),
         ("pen TRAIN", "2 of 10 clips"),  # words of two columns
         ("tapping error: test", "0 of 10 clips"),
+        ('"tapping pen" train', "2 of 10 clips"),
+        ('"pen tapping"', "0 of 10 clips"),
     ):
         opened.page.keyboard.press("Escape")
         opened.page.keyboard.press("/")
@@ -198,6 +200,22 @@ def test_the_shown_clips_are_saved_as_a_list_that_builds_read(opened: Opened, tm
     assert {(e.name, e.labels, e.split) for e in entries} == {
         (clip.key, (clip.label,), clip.split) for clip in (made.clips()[n] for n in (2, 5))
     }
+
+
+def test_what_was_typed_a_moment_ago_is_saved(opened: Opened, tmp_path: Path) -> None:
+    at_once = """key => {
+        const search = document.getElementById("search");
+        search.value = key;
+        search.dispatchEvent(new Event("input"));
+        [...document.querySelectorAll("button")].find((each) => each.textContent === "Save shown as CSV").click();
+    }"""
+
+    with opened.page.expect_download() as download:
+        opened.page.evaluate(at_once, KEYS[4])
+    download.value.save_as(tmp_path / "clips.csv")
+
+    _, *lines = (tmp_path / "clips.csv").read_text().splitlines()
+    assert [line.partition(",")[0] for line in lines] == [KEYS[4]]
 
 
 def test_no_cell_of_a_saved_list_is_a_formula_or_more_than_one_cell(opened: Opened) -> None:

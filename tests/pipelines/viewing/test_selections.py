@@ -93,7 +93,7 @@ def test_as_many_others_are_told(tmp_path: Path) -> None:
     builds.write(build, [builds.outcome(dataclasses.replace(each, label=builds.LABELS[1])) for each in TEST])
 
     [line] = notes(build, ran)
-    assert line.endswith("mine: 4 test clips, now 4, with other keys or labels")
+    assert line.endswith("mine: 4 test clips, as many now, with other keys or labels")
 
 
 def test_clips_that_ks_shard_left_out_are_no_difference(tmp_path: Path) -> None:
