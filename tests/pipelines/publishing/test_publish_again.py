@@ -48,7 +48,8 @@ def test_what_changed_since_the_version_before_is_printed(tmp_path: Path, capsys
 
 
 @pytest.mark.parametrize(
-    ("first", "then", "kept"), [("A. Name", "A. Name", True), ("anonymous", "A. Name", True), ("A. Name", "B. Name", False)]
+    ("first", "then", "kept"),
+    [("A. Name", "A. Name", True), ("anonymous", "A. Name", True), ("A. Name", "B. Name", False)],
 )
 def test_the_page_of_another_creator_is_not_taken_over(
     first: str, then: str, kept: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
