@@ -65,7 +65,7 @@ class PublishSettings:
     creator: str | None = None
     """Name of the publisher. Default: the one in the published folder, else anonymous."""
     url: str | None = None
-    """Web page of the dataset. Default: the one in the published folder."""
+    """Web page of the dataset. Default: the one in the published folder, unless --creator names another publisher."""
     license: str | None = None
     """License of the lists: CC-BY-4.0, CC-BY-SA-4.0, CC0-1.0, ODC-By-1.0. Default: the one in the published folder, else
     CC-BY-4.0."""

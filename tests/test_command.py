@@ -129,10 +129,15 @@ def test_a_place_that_cannot_be_is_one_line_and_exit_2(tmp_path: Path, capsys: p
         (tmp_path / "file" / "folder").mkdir(parents=True)
         return DONE
 
+    def in_its_place() -> int:
+        files.make_folder(tmp_path / "file")
+        return DONE
+
     assert command("ks-cook", below_a_file) == 2
+    assert command("ks-cook", in_its_place) == 2
     assert command("ks-cook", raising(PermissionError(errno.EACCES, "Permission denied", "/root/a"))) == 2
     assert capsys.readouterr().err.splitlines() == [
-        f"ks-cook: error: Not a directory: {tmp_path}/file/folder; choose another place or fix this one",
+        *[f"ks-cook: error: {tmp_path}/file: is a file, not a folder; choose another place"] * 2,
         "ks-cook: error: Permission denied: /root/a; choose another place or fix this one",
     ]
 

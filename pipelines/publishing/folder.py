@@ -215,14 +215,16 @@ def _base(
     """Facts for the documents, apart from the version's number and date."""
     version = before.published.version if before else options.version or versions.FIRST
     origin = origin_of(made.outcomes)
+    creator = options.creator or (before.creator if before else CREATOR)
+    page = before.url if before and before.creator in (creator, CREATOR) else f"urn:kinetics-sounds:{options.name}"
     return Facts(
         published=counts.published(options.name, version, classes.name),
         classes=classes,
         origin=origin,
         rebuilt_from=rebuilt_from(made.outcomes, origin),
         counts=counts,
-        creator=options.creator or (before.creator if before else CREATOR),
-        url=options.url or (before.url if before else f"urn:kinetics-sounds:{options.name}"),
+        creator=creator,
+        url=options.url or page,
         license=LICENSES[options.license or (before.license if before else next(iter(LICENSES)))],
         date=options.date or (before.date if before else _today()),
         media=options.media,

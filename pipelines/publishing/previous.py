@@ -56,7 +56,9 @@ def previous(out: Path) -> Previous | None:
     """Read the existing version of a folder; None if it is empty; raises PublishError if we must not overwrite it."""
     if not out.exists() or (out.is_dir() and {path.name for path in out.iterdir()} <= FRESH):
         return None
-    if not out.is_dir() or not contents.is_published(out):
+    if not out.is_dir():
+        raise PublishError(f"{out}: is a file, not a folder; choose another --out")
+    if not contents.is_published(out):
         raise PublishError(f"{out}: has files, but is not a published folder; choose another --out")
     published, sums = contents.read_fingerprints(out), contents.read_sums(out)
     missing = check_unchanged(out, sums)

@@ -288,6 +288,13 @@ class TestOthersFiles:
         assert "not a published folder" in capsys.readouterr().err
         assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
 
+    def test_a_file_in_place_of_the_folder_is_refused(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "out").write_text("years")
+        published(tmp_path, outcomes(), code=2)
+
+        assert capsys.readouterr().err.endswith("/out: is a file, not a folder; choose another --out\n")
+        assert (tmp_path / "out").read_text() == "years"
+
     def test_a_file_in_the_way_of_a_new_one_is_named(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         made = [outcome(clip(n, split="val")) for n in range(3)]
         out = published(tmp_path, made)

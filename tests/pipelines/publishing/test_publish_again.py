@@ -47,6 +47,24 @@ def test_what_changed_since_the_version_before_is_printed(tmp_path: Path, capsys
     assert "- records added: test 1\n- records removed: val 1\n" in (out / "CHANGES.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "kept"),
+    [("A. Name", "A. Name", True), ("anonymous", "A. Name", True), ("A. Name", "B. Name", False)],
+)
+def test_the_page_of_another_creator_is_not_taken_over(
+    first: str, then: str, kept: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, license_ = "https://example.org/few", "CC0-1.0"
+    published(tmp_path, outcomes(), "--creator", first, "--url", page, "--license", license_)
+    capsys.readouterr()
+
+    out = published(tmp_path, outcomes(21), "--creator", then)
+
+    assert ("not given yet: --url (its page)" in capsys.readouterr().out) != kept
+    assert (page in (out / "croissant.json").read_text()) == kept
+    assert license_ in (out / "CITATION.cff").read_text()
+
+
 def test_a_label_that_is_gone_without_a_row_is_told(tmp_path: Path) -> None:
     out = published(tmp_path, outcomes(), labels=(*LABELS, "zumba"))
     published(tmp_path, outcomes())
