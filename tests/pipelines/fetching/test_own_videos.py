@@ -68,6 +68,19 @@ def test_clips_whose_name_is_of_several_files_say_so_and_every_run_counts_them(
     }
 
 
+def test_a_video_in_several_splits_is_told_by_the_dry_run_and_the_build(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inline(monkeypatch)
+    video(tmp_path / "videos/a.mp4", seconds=2)
+    argv = arguments(tmp_path, "dog,a,0,1,train", "dog,a,1,2,test")
+
+    for each in ([*argv, "--dry_run"], argv):
+        assert build.main(each) == 0
+        told = "\n1 video has clips in more than one split (such as a: test, train), so scores may be too high\n"
+        assert told in capsys.readouterr().out
+
+
 def test_clips_with_a_corrected_label_are_told_until_they_are_made_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
