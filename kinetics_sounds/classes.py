@@ -2,13 +2,15 @@
 
 import csv
 import io
+import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 
 from . import files, plugins
 from .errors import ClassListError
+from .quantities import first_lines, first_of, plural
 
 NOTES = {
     "k31": "31 labels: the list of AdaMML and OGM-GE, without 'strumming guitar'.",
@@ -19,6 +21,10 @@ NOTES = {
     "k400": "the 400 labels of Kinetics-400.",
 }
 """What users of a shipped list should know about it."""
+MOST_WRONG = 10
+"""Maximum number of wrong lines that an error names."""
+LEAST_LETTERS = 7
+"""Shorter labels are not compared: `Stream` and `Steam` are two classes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ def read(source: str) -> ClassList:
 
     One label per line, UTF-8; blank lines and text after `#` are ignored. Or AudioSet's `class_labels_indices.csv`, with the
     columns `index`, `mid` and `display_name`, whose display names are the labels; it may have fewer rows. Raises ClassListError
-    for a list that is missing, empty, not UTF-8, or contains a label twice.
+    for a list that is missing, empty or not UTF-8, or has wrong rows or labels twice, each on a line of its own.
     """
     path = files.user_path(source)
     name = path.name.removesuffix(".txt")
@@ -66,13 +72,15 @@ def read(source: str) -> ClassList:
         text, note = shipped[name], NOTES[name]
     is_table = _is_audioset(text)
     seen: dict[str, int] = {}
-    labels, ids = [], []
-    for number, label, mid in _rows_of_audioset(source, text) if is_table else _lines(text):
+    labels, ids, wrong = list[str](), list[str](), list[str]()
+    for number, label, mid in _rows_of_audioset(source, text, wrong) if is_table else _lines(text):
         for each in filter(None, (label, mid)):
             if (before := seen.setdefault(normal(each), number)) != number:
-                raise ClassListError(f"{source}:{number}: label {each!r} is already on line {before}; remove one")
+                wrong.append(f"{source}:{number}: label {each!r} is already on line {before}; remove one")
         labels.append(label)
         ids.append(mid)
+    if wrong:
+        raise ClassListError(first_lines(wrong, MOST_WRONG))
     if not labels:
         raise ClassListError(f"{source}: the class list is empty; write one Kinetics label per line")
     return ClassList(path.stem if is_table else name, tuple(labels), note, ids=tuple(ids) if is_table else ())
@@ -91,8 +99,8 @@ def _is_audioset(text: str) -> bool:
     return [name.strip() for name in header.split(",")] == ["index", "mid", "display_name"]
 
 
-def _rows_of_audioset(source: str, text: str) -> Iterator[tuple[int, str, str]]:
-    """Line number, display name and mid of each row; raises ClassListError for an invalid one."""
+def _rows_of_audioset(source: str, text: str, wrong: list[str]) -> Iterator[tuple[int, str, str]]:
+    """Line number, display name and mid of each row; what is invalid is added to `wrong`."""
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     next(rows)
     last = -1
@@ -101,11 +109,12 @@ def _rows_of_audioset(source: str, text: str) -> Iterator[tuple[int, str, str]]:
             index, mid, label = (cell.strip() for cell in row) if len(row) == 3 else ("", "", "")
             if not (index.isdecimal() and int(index) > last and mid and label and label.isprintable()):
                 told = "is not a row index,mid,display_name, the indices ascending"
-                raise ClassListError(f"{source}:{rows.line_num}: {','.join(row)[:100]!r} {told}; fix the row")
+                wrong.append(f"{source}:{rows.line_num}: {','.join(row)[:100]!r} {told}; fix the row")
+                continue
             last = int(index)
             yield rows.line_num, label, mid
     except csv.Error as error:
-        raise ClassListError(f"{source}:{rows.line_num}: is not a CSV: {error}") from error
+        wrong.append(f"{source}:{rows.line_num}: is not a CSV: {error}")
 
 
 def shipped_note(note: str) -> str:
@@ -121,3 +130,35 @@ def from_published(folder: str) -> str:
 def normal(label: str) -> str:
     """A label in Unicode normalisation form NFC, for comparisons."""
     return unicodedata.normalize("NFC", label)
+
+
+def nearly_same(labels: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of labels that may be one: the first lacks a letter within the second, or has two neighbouring ones swapped.
+
+    Labels with digits are numbers or codes. A changed letter makes another class in Kinetics (`shaving head`, `shaking head`).
+    """
+    words = [label for label in labels if len(label) >= LEAST_LETTERS and not re.search(r"\d", label)]
+    known, found = set(words), dict[frozenset[str], tuple[str, str]]()
+    for label in words:
+        for slip in _slips(label):
+            if slip in known and slip != label:
+                found.setdefault(frozenset((slip, label)), (slip, label))
+    return list(found.values())
+
+
+def _slips(label: str) -> Iterator[str]:
+    """The label without one of the small letters within it, and with each two neighbouring ones swapped."""
+    for place in range(1, len(label) - 1):
+        if label[place].islower():
+            yield label[:place] + label[place + 1 :]
+            if label[place + 1].islower():
+                yield label[:place] + label[place + 1] + label[place] + label[place + 2 :]
+
+
+def nearly_same_text(clips: Mapping[str, int]) -> str:
+    """Which of the classes, by their numbers of clips, have nearly the same name; empty if there are none."""
+    pairs = (
+        " and ".join(f"{label!r} ({plural(clips[label], 'clip')})" for label in pair) for pair in nearly_same(clips)
+    )
+    told = first_of(pairs)
+    return told and f"classes with nearly the same name: {told}"

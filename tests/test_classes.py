@@ -148,6 +148,17 @@ def test_a_label_that_stands_twice_is_named_with_both_lines(tmp_path: Path) -> N
         classes.read(place)
 
 
+def test_all_labels_that_stand_twice_are_told_at_once_but_ten_at_most(tmp_path: Path) -> None:
+    labels = [f"label {number}" for number in range(12)]
+    place = write(tmp_path, "\n".join([*labels, "", "# a comment", *labels]))
+
+    with pytest.raises(ClassListError) as caught:
+        classes.read(place)
+    first, *others = str(caught.value).splitlines()
+    assert first == f"{place}:15: label 'label 0' is already on line 1; remove one"
+    assert (len(others), others[-1]) == (10, "and 2 more")
+
+
 def test_two_forms_of_unicode_are_one_label(tmp_path: Path) -> None:
     place = write(tmp_path, unicodedata.normalize("NFC", "à\n") + unicodedata.normalize("NFD", "à\n"))
 
@@ -232,7 +243,59 @@ def test_a_wrong_row_of_audioset_s_table_is_named(tmp_path: Path, row: str, said
         audioset(tmp_path, f"{AUDIOSET}{row}\n")
 
 
+def test_all_wrong_rows_of_audioset_s_table_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ClassListError) as caught:
+        audioset(tmp_path, f"{AUDIOSET}2,,Music\n3,/m/09x0r,Song\n4,/m/04rlf,\n")
+
+    places = [line.partition(": ")[0].rpartition(":")[2] for line in str(caught.value).splitlines()]
+    assert places == ["4", "5", "6"]
+
+
 def test_a_text_list_of_that_name_is_read_line_by_line(tmp_path: Path) -> None:
     found = audioset(tmp_path, "Speech\nMale speech, man speaking\n")
 
     assert (found.labels, found.ids) == (("Speech", "Male speech, man speaking"), ())
+
+
+# --- Labels that may be one -------------------------------------------------------------------------------------------
+
+LABELS = Path(__file__).parent / "labels"
+"""Labels of published data sets, one per line."""
+
+
+@pytest.mark.parametrize("slip", ["claping", "clapping", "clappnig", "cllapping", "calpping"])
+def test_a_lost_letter_and_two_swapped_ones_are_nearly_the_same(slip: str) -> None:
+    found = classes.nearly_same(["barking", "clapping", slip])
+
+    assert set(map(frozenset, found)) == ({frozenset(("clapping", slip))} if slip != "clapping" else set())
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("shaking head", "shaving head"),
+        ("pushing car", "pushing cart"),
+        ("Harmonic", "Harmonica"),
+        ("Stream", "Steam"),
+        ("round II", "round III"),
+        ("camera 1", "camera 11"),
+        ("/m/07qjznt", "/m/07qjzn"),
+    ],
+)
+def test_other_classes_are_not_nearly_the_same(pair: tuple[str, str]) -> None:
+    assert classes.nearly_same(pair) == []
+
+
+@pytest.mark.parametrize("name", [*SHIPPED, "audioset", "ucf101", "hmdb51"])
+def test_no_two_classes_of_a_published_list_are_nearly_the_same(name: str) -> None:
+    labels = classes.read(name if name in SHIPPED else str(LABELS / f"{name}.txt")).labels
+
+    assert len(labels) == {**SHIPPED, "audioset": 527, "ucf101": 101, "hmdb51": 51}[name]
+    assert classes.nearly_same(labels) == []
+
+
+def test_classes_are_told_with_their_clips() -> None:
+    told = "classes with nearly the same name: 'claping' (1 clip) and 'clapping' (20 clips)"
+
+    assert classes.nearly_same_text({"clapping": 20, "claping": 1, "dog": 3}) == told
+    assert classes.nearly_same_text({"clapping": 20, "dog": 3}) == ""

@@ -164,7 +164,7 @@ def keys(rows: Sequence[Row]) -> list[str]:
         for stem, row in zip(stems, rows, strict=True)
     ]
     if twice := [key for key, times in Counter(key.lower() for key in found).items() if times > 1]:
-        raise ListError(f"two files have the key {twice[0]}; rename the one that is called so")
+        raise ListError(f"two files have the key {named(twice)}; rename the one that is called so")
     return found
 
 

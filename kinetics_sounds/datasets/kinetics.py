@@ -17,6 +17,7 @@ from ..clip import SPLITS, SUFFIXES, Clip
 from ..errors import AnnotationError, ListError
 from ..list_entry import header
 from ..media.encode import Modality
+from ..quantities import first_lines, first_of
 from . import Listing, Row, files_below, media_below, named
 
 MODALITY: Modality = "both"
@@ -25,6 +26,8 @@ BESIDE = (".txt", ".csv")
 PLACES = ("annotations", "", "annotations/deepmind")
 """Folders in which the lists may lie, or in a folder `kinetics600` and so on there; the first that has any is read."""
 _LIST = re.compile(rf"(?:(?:kinetics|k)[-_]?(?:[0-9]{{3}}[-_])?(?:2020[-_])?)?(?P<split>{'|'.join(SPLIT_NAMES)})\.csv")
+MOST_WRONG = 10
+"""Maximum number of faults of a kind that an error names, each on a line of its own."""
 MOST_HEADER = 1000
 """Maximum length of a list's first line in characters."""
 REPLACEMENT = "replacement"
@@ -66,14 +69,17 @@ def _listed(folder: Path, lists: Iterable[Path]) -> Listing:
     labels = tuple(sorted({clip.label for clip, _ in clips.values()}))
     by_name = {_letters(label): label for label in labels}
     found: dict[str, str] = {}
-    unlisted = []
+    unlisted, wrong = list[str](), list[str]()
     for path in sorted(media_below(folder, folder, SUFFIXES), key=lambda path: (not _replaces(path), path)):
         clip, place = clips.get(key := Path(path).stem, (None, ""))
         if clip is None:
             unlisted.append(path)
             continue
-        _check_folders(path, clip, by_name, place=place)
+        if told := _misplaced(path, clip, by_name):
+            wrong.append(f"{place}: {clip.key} is {told}, but the file is {named([path])}")
         found.setdefault(key, path)
+    if wrong:
+        raise ListError(first_lines(wrong, MOST_WRONG))
     rows = tuple(
         Row(path=found.get(key, f"{clip.split}/{key}.mp4"), label=clip.label, split=clip.split)
         for key, (clip, _) in clips.items()
@@ -84,6 +90,7 @@ def _listed(folder: Path, lists: Iterable[Path]) -> Listing:
 def _clips(lists: Iterable[Path]) -> dict[str, tuple[Clip, str]]:
     """Each clip of the lists with the place of its row, by key; raises ListError for a list that is wrong."""
     clips: dict[str, tuple[Clip, str]] = {}
+    wrong: list[str] = []
     for path in lists:
         try:
             if "label" not in _header(path):
@@ -99,21 +106,22 @@ def _clips(lists: Iterable[Path]) -> dict[str, tuple[Clip, str]]:
             other, before = clips.setdefault(clip.key, (clip, place))
             if other != clip:
                 told = f"is {clip.label!r} in {clip.split}, but {before} has {other.label!r} in {other.split}"
-                raise ListError(f"{place}: {clip.key} {told}; remove one of the two rows")
+                wrong.append(f"{place}: {clip.key} {told}; remove one of the two rows")
+    if wrong:
+        raise ListError(first_lines(wrong, MOST_WRONG))
     return clips
 
 
-def _check_folders(path: str, clip: Clip, by_name: Mapping[str, str], *, place: str) -> None:
-    """Raise ListError if a file lies in the folder of another split or class than its row says."""
+def _misplaced(path: str, clip: Clip, by_name: Mapping[str, str]) -> str:
+    """The split or class of a clip whose file lies in the folder of another one; empty if it does not."""
     above = Path(path).parts[:-1]
     if _replaces(path):
-        return
+        return ""
     splits = [SPLIT_NAMES[part] for part in above if part in SPLIT_NAMES]
     if splits and clip.split not in splits:
-        raise ListError(f"{place}: {clip.key} is in {clip.split}, but the file is {named([path])}")
+        return f"in {clip.split}"
     label = by_name.get(_letters(above[-1])) if above else None
-    if label not in (None, clip.label):
-        raise ListError(f"{place}: {clip.key} is {clip.label!r}, but the file is {named([path])}")
+    return "" if label in (None, clip.label) else repr(clip.label)
 
 
 def _replaces(path: str) -> bool:
@@ -127,24 +135,29 @@ def _letters(text: str) -> str:
 
 def _in_class_folders(folder: Path) -> Listing:
     """Every file is of the class that its folder is called; raises ListError if there are none or they lie otherwise."""
-    rows, others = [], _beside_splits(folder)
+    rows, wrong, others = list[Row](), list[str](), _beside_splits(folder)
     for name, split in SPLIT_NAMES.items():
         below = files_below(folder, folder / name)
         paths = [path for path in below if path.lower().endswith(SUFFIXES)]
         others += [path for path in below if not path.lower().endswith((*SUFFIXES, *BESIDE))]
-        if strange := [path for path in paths if len(Path(path).parts) != 3]:
-            raise ListError(
+        if strange := {path: None for path in paths if len(Path(path).parts) != 3}:
+            wrong.append(
                 f"{folder}: not in {name}/CLASS/: {named(strange)}; move these files into {name}/CLASS/, or put the lists "
                 f"that name them (train.csv and so on) into {folder / PLACES[0]}"
             )
-        rows += [Row(path=path, label=files.as_text(Path(path).parent.name), split=split) for path in paths]
-    if not rows:
+        rows += [
+            Row(path=path, label=files.as_text(Path(path).parent.name), split=split)
+            for path in paths
+            if path not in strange
+        ]
+    if not rows and not wrong:
         raise ListError(
             f"{folder}: has no list such as annotations/train.csv, and no file like train/CLASS/FILE.mp4; move class "
             f"folders below train/ and test/, or list the clips: ks-build --classes LIST --annotations CSV "
             f"--source local:{folder}"
         )
-    _check_labels(folder, rows)
+    if wrong := [*wrong, *_colliding(folder, rows)]:
+        raise ListError("\n".join(wrong))
     labels = tuple(sorted({row.label for row in rows}))
     return Listing(labels=labels, rows=tuple(rows), unlisted=tuple(others), has_lists=False)
 
@@ -159,14 +172,15 @@ def _beside_splits(folder: Path) -> list[str]:
     return sorted(name for name in names if not name.startswith(".") and not name.lower().endswith(BESIDE))
 
 
-def _check_labels(folder: Path, rows: Iterable[Row]) -> None:
-    """Raise ListError for class folders whose names differ only in case, blanks, `_` and `-`."""
-    first: dict[str, Row] = {}
+def _colliding(folder: Path, rows: Iterable[Row]) -> list[str]:
+    """A line if there are class folders whose names differ only in case, blanks, `_` and `-`."""
+    folders: dict[str, dict[str, str]] = {}
     for row in rows:
-        other = first.setdefault(re.sub(r"[\s_-]+", " ", normal(row.label)).casefold(), row)
-        if other.label != row.label:
-            both = " and ".join(str(Path(each.path).parent) for each in (other, row))
-            raise ListError(
-                f"{folder}: {files.as_text(both)} would be two classes; call both folders the same, or, if they are two, by "
-                "names that differ in more than case, blanks, '_' and '-'"
-            )
+        name = re.sub(r"[\s_-]+", " ", normal(row.label)).casefold().strip()
+        folders.setdefault(name, {}).setdefault(row.label, str(Path(row.path).parent))
+    several = [" and ".join(places.values()) for places in folders.values() if len(places) > 1]
+    told = first_of(map(files.as_text, several), MOST_WRONG)
+    remedy = (
+        "call both folders the same, or, if they are two, by names that differ in more than case, blanks, '_' and '-'"
+    )
+    return [f"{folder}: {told} would be two classes; {remedy}"] if several else []

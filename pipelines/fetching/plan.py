@@ -10,8 +10,10 @@ from kinetics_sounds import annotations, plugins
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip
 from kinetics_sounds.errors import AnnotationError, ClassListError
-from kinetics_sounds.quantities import first_of
+from kinetics_sounds.quantities import first_lines, first_of
 
+MOST_WRONG = 10
+"""Maximum number of contradictory rows that an error names, each on a line of its own."""
 SIMILAR = 0.75
 """Least similarity of a label that is suggested for one that has no rows."""
 
@@ -42,7 +44,7 @@ def plan(
     contradictory rows and if nothing is left.
     """
     found: dict[str, tuple[Clip, Path, int]] = {}
-    seen = Counter[str]()
+    seen, wrong = Counter[str](), list[str]()
     rows = 0
     for path in lists:
         listed = annotations.read(path, labels=frozenset(classes.labels), splits=splits)
@@ -51,10 +53,12 @@ def plan(
         for clip, line in listed.clips:
             other, there, its = found.setdefault(clip.key, (clip, path, line))
             if other != clip:
-                raise AnnotationError(
+                wrong.append(
                     f"{path}:{line}: {clip.key} is {clip.label!r} in {clip.split}, but {there}:{its} has "
                     f"{other.label!r} in {other.split}; remove one of the two rows"
                 )
+    if wrong:
+        raise AnnotationError(first_lines(wrong, MOST_WRONG))
     _check_labels(classes, seen)
     if not found:
         raise AnnotationError(

@@ -7,13 +7,13 @@ import contextlib
 import dataclasses
 import errno
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kinetics_sounds import datasets, files, manifest, progress
-from kinetics_sounds.classes import ClassList
+from kinetics_sounds.classes import ClassList, nearly_same_text
 from kinetics_sounds.clip import Clip, Media, Outcome, Status, label_folder
 from kinetics_sounds.command import Stop
 from kinetics_sounds.datasets import Listing
@@ -21,16 +21,19 @@ from kinetics_sounds.errors import ListError, SettingsError
 from kinetics_sounds.folders import first_free
 from kinetics_sounds.ledger import Entry, Ledger
 from kinetics_sounds.media import encode
-from kinetics_sounds.quantities import plural
+from kinetics_sounds.quantities import first_lines
 from kinetics_sounds.shards import layout
 
 from .. import attempts, executors
 from ..attempts import TASK_SECONDS, Refused
+from .dataset_report import Written
 from .job import modality
 from .measure_file import Task, spanned
 
 MOST_LETTERS = 100
 """Maximum length of a file's name in a message that is about its length."""
+MOST_WRONG = 10
+"""Maximum number of wrong rows of the lists that an error names, each on a line of its own."""
 RECORDED = 64
 """Number of outcomes recorded at a time."""
 Pool = executors.Pool[Task, Outcome | Refused]
@@ -65,56 +68,6 @@ class Asked:
         return f"--manifest {first_free(place, lambda each: each.absolute() != self.path.parent.absolute())}"
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A manifest that was written."""
-
-    listing: Listing
-    outcomes: tuple[Outcome, ...]
-    modality: encode.Modality
-
-    @property
-    def lost(self) -> tuple[Outcome, ...]:
-        """Files that are missing or cannot be used."""
-        return tuple(outcome for outcome in self.outcomes if outcome.media is None)
-
-    def lines(self) -> Iterator[str]:
-        """What a user should know: how many files are ok, which are not, which no list names, and which are in two splits."""
-        where = "lists" if self.listing.has_lists else "folder"
-        yield f"files in the {where}: {len(self.outcomes)}, of which ok: {len(self.outcomes) - len(self.lost)}"
-        for outcome in self.lost[: datasets.MOST_NAMED]:
-            yield f"left out: {outcome.clip.key}: {outcome.status}: {outcome.detail}"
-        if len(self.lost) > datasets.MOST_NAMED:
-            counts = Counter(outcome.status for outcome in self.lost)
-            told = ", ".join(f"{status} {count}" for status, count in counts.most_common())
-            yield f"left out in all: {told}; each is named in the manifest"
-        silent = sum(each.status is Status.NO_AUDIO for each in self.lost)
-        if silent and self.modality == "both":
-            yield f"without sound: {plural(silent, 'file')}; --modality video with a --manifest of its own packs pictures alone"
-        if unlisted := self.listing.unlisted:
-            why = (
-                "no list names them"
-                if self.listing.has_lists
-                else "they are no videos in train/CLASS/, val/CLASS/ or test/CLASS/"
-            )
-            yield f"left out, for {why}: {plural(len(unlisted), 'file')}: {datasets.named(unlisted)}"
-        for place, fold in enumerate(self.listing.folds or ("",)):
-            if twice := self._in_two_splits(place if fold else None):
-                where = f"{fold}: " if fold else ""
-                told = "packed, though files of two splits have the same bytes, so that scores may be too high"
-                yield f"{where}{told}: {plural(len(twice), 'file')}: {datasets.named(twice)}"
-
-    def _in_two_splits(self, fold: int | None) -> list[str]:
-        """Keys of files whose bytes are in two splits of a fold; None: of a set without folds."""
-        splits, keys = defaultdict[str, set[str]](set), defaultdict[str, list[str]](list)
-        for outcome in self.outcomes:
-            part = outcome.clip.split if fold is None else outcome.clip.folds[fold]
-            if outcome.media is not None and part:
-                splits[outcome.media.sha256].add(part)
-                keys[outcome.media.sha256].append(outcome.clip.key)
-        return [key for digest, parts in splits.items() if len(parts) > 1 for key in keys[digest]]
-
-
 def write(
     asked: Asked,
     start: Callable[[Path], Pool],
@@ -134,6 +87,8 @@ def write(
     before = _check(asked, wanted)
     listing = reader.read(asked.folder.absolute())
     datasets.check(listing)
+    if not listing.has_lists and (told := nearly_same_text(Counter(row.label for row in listing.rows))):
+        progress.log.warning("%s: %s", asked.folder, told)
     build = asked.path.parent.absolute()
     with files.exclusive(build, command="ks-shard"), files.scratch(build) as scratch:
         tasks = _tasks(asked, listing, wanted, scratch)
@@ -249,12 +204,13 @@ def _is_there(task: Task) -> bool:
 
 def _tasks(asked: Asked, listing: Listing, modality: encode.Modality, scratch: Path) -> list[Task]:
     """A task for each file of the lists, there or not."""
-    tasks = []
+    tasks, wrong = list[Task](), list[str]()
     for row, key in zip(listing.rows, datasets.keys(listing.rows), strict=True):
         try:
             clip = Clip("", 0, 1, row.label, row.split, name=key, group=row.group, folds=row.folds)
         except ValueError as error:
-            raise ListError(f"{asked.folder}: {datasets.named([row.path])}: {error}") from error
+            wrong.append(f"{asked.folder}: {datasets.named([row.path])}: {error}")
+            continue
         suffix = Path(row.path).suffix.lower()
         tasks.append(
             Task(
@@ -266,6 +222,8 @@ def _tasks(asked: Asked, listing: Listing, modality: encode.Modality, scratch: P
                 scratch=scratch,
             )
         )
+    if wrong:
+        raise ListError(first_lines(wrong, MOST_WRONG))
     return tasks
 
 

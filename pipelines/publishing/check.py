@@ -294,9 +294,10 @@ def leaks(rows: Sequence[Row]) -> Iterator[Finding]:
     for same in contents_.values():
         if len(alike := tuple(dict.fromkeys(str(row["key"]) for row in same))) > 1:
             others = sorted({str(row["split"]) for row in same if row["key"] != alike[0]})
-            yield Finding(
-                "same_content", alike[0], f"in {same[0]['split']}; the same bytes in {' and '.join(others)}", alike
-            )
+            labels = list(dict.fromkeys(str(row.get("label", "")) for row in same))
+            wrong = f", labelled {' and '.join(map(repr, labels))}" if len(labels) > 1 else ""
+            told = f"in {same[0]['split']}; the same bytes in {' and '.join(others)}{wrong}"
+            yield Finding("same_content", alike[0], told, alike)
     ok = [row for same in contents_.values() for row in same[:1]]  # equal bytes are told of above
     for first, second in likeness.alike_pairs(ok):
         if first["split"] != second["split"]:

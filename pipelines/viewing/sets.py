@@ -211,6 +211,7 @@ def _of_shards(place: Path | Address) -> Set:
         {
             "key": row.key,
             "youtube_id": (parse_key(row.key) or (row.key,))[0],
+            "label": row.label,
             "split": row.split,
             "status": OK if content else row.status,
             "sha256": content,

@@ -204,7 +204,9 @@ class TestLeaks:
         [finding] = found(out)
         assert finding.kind == "same_content"
         assert (finding.place, finding.keys) == (clip(4).key, (clip(4).key, clip(30).key))
-        assert finding.what == f"in {clip(4).split}; the same bytes in {clip(30).split}"
+        labels = f"{clip(4).label!r} and {clip(30).label!r}"
+        assert clip(4).label != clip(30).label
+        assert finding.what == f"in {clip(4).split}; the same bytes in {clip(30).split}, labelled {labels}"
         assert publish.main(["check", str(out), "--no_croissant"]) == 1
         assert f"{finding.place}: {finding.what}: {clip(30).key}\n" in capsys.readouterr().out
 

@@ -190,9 +190,10 @@ def test_a_finding_is_its_place_a_sentence_and_the_other_keys_as_links(browser: 
 
     items = opened.page.get_by_role("region", name="Duplicates and leaks").get_by_role("listitem")
     keys = [each.clip.key for each in (*twice, *leaks)]
+    labels = " and ".join(repr(each.clip.label) for each in twice)
     assert items.all_inner_texts() == [
         f"video leak same: the video is in test and train: {keys[3]}, {keys[2]}",
-        f"same content {keys[0]}: in train; the same bytes in train: {keys[1]}",
+        f"same content {keys[0]}: in train; the same bytes in train, labelled {labels}: {keys[1]}",
     ]
     assert items.nth(0).get_by_role("link").all_inner_texts() == [keys[3], keys[2]]
     assert items.nth(1).get_by_role("link").all_inner_texts() == keys[:2]

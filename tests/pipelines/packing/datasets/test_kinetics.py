@@ -11,7 +11,7 @@ from kinetics_sounds.clip import SUFFIXES, Status
 from kinetics_sounds.datasets import Listing
 from kinetics_sounds.errors import ListError
 from kinetics_sounds.pipelines import shard
-from kinetics_sounds.pipelines.packing.dataset_manifest import Written
+from kinetics_sounds.pipelines.packing.dataset_report import Written
 from kinetics_sounds.pipelines.viewing import sets
 
 from ...conftest import inline
@@ -213,6 +213,37 @@ def test_class_folders_that_are_nearly_called_the_same_are_refused(tmp_path: Pat
         read(tmp_path)
 
 
+def test_all_faults_of_class_folders_are_told_at_once(tmp_path: Path) -> None:
+    touch(
+        tmp_path, "train/Dog/a.mp4", "test/dog/b.mp4", "train/big cat/c.mp4", "train/big_cat/d.mp4", "train/cow /e.mp4"
+    )
+    touch(tmp_path, "train/cow/f.mp4", "train/g.mp4", "test/dog/more/h.mp4")
+
+    with pytest.raises(ListError) as caught:
+        read(tmp_path)
+    said = str(caught.value).splitlines()
+    assert [line.partition("; ")[0] for line in said] == [
+        f"{tmp_path}: not in train/CLASS/: train/g.mp4",
+        f"{tmp_path}: not in test/CLASS/: test/dog/more/h.mp4",
+        f"{tmp_path}: train/Dog and test/dog, train/big cat and train/big_cat, train/cow  and train/cow would be two classes",
+    ]
+
+
+def test_all_rows_that_contradict_their_files_or_one_another_are_told_at_once(tmp_path: Path) -> None:
+    folder = touch(k600(tmp_path), f"val/{KEYS[0]}.mp4", f"train/archery/{KEYS[1]}.mp4")
+    with pytest.raises(ListError) as caught:
+        read(folder)
+    assert len(str(caught.value).splitlines()) == 2
+
+    listed(
+        folder / "annotations/train.csv",
+        [BOWLING, YELLING, *(row.replace("train", "val") for row in (BOWLING, YELLING))],
+    )
+    with pytest.raises(ListError) as caught:
+        read(folder)
+    assert [line.partition(": ")[0].rpartition(":")[2] for line in str(caught.value).splitlines()] == ["4", "5"]
+
+
 @pytest.mark.parametrize("where", ["folder", "lists"])
 def test_files_are_counted_in_the_lists_if_there_are_any(tmp_path: Path, where: str) -> None:
     touch(tmp_path, "train/bowling/a.mp4")
@@ -285,3 +316,28 @@ def test_clips_in_class_folders_are_no_leak_of_one_another(tmp_path: Path, capsy
     assert "test: no ok clip of 1 of 2 classes: archery" in capsys.readouterr().err
     for place in (tmp_path / "made", tmp_path / "made/shards"):
         assert sets.read(place).findings == []
+
+
+def test_classes_of_nearly_one_name_are_warned_about_once_and_packed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for seed, name in enumerate(("clapping/a", "clapping/b", "claping/c")):
+        shapes.avi(tmp_path / f"mine/train/{name}.avi", seed=seed, sound=True)
+
+    assert packed("kinetics", tmp_path / "mine") == 0
+    told = "classes with nearly the same name: 'claping' (1 clip) and 'clapping' (2 clips)"
+    assert caplog.text.count(told) == 1
+
+
+def test_files_of_two_classes_with_the_same_bytes_are_named_with_these(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, name in ((1, "bowling/a"), (2, "bowling/b"), (1, "archery/c"), (2, "bowling/d")):
+        shapes.avi(tmp_path / f"mine/train/{name}.avi", seed=seed, sound=True)
+
+    assert packed("kinetics", tmp_path / "mine", f"--manifest={tmp_path / 'made'}") == 0
+    told = "two classes have the same bytes, so that one of the labels is wrong: 2 files: c (archery), a (bowling)\n"
+    assert told in capsys.readouterr().err
+    for place in (tmp_path / "made", tmp_path / "made/shards"):
+        said = {each.what.partition("; ")[2] for each in sets.read(place).findings}
+        assert said == {"the same bytes in train", "the same bytes in train, labelled 'archery' and 'bowling'"}
