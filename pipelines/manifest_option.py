@@ -7,8 +7,8 @@ from kinetics_sounds.settings import only_one
 NAME = "manifest.parquet"
 SUFFIXES = (".parquet", ".csv")
 BUILD_OF_FOLDERS = (
-    "to make one of your own clips in folders, list them in a CSV: ks-build --classes LIST --annotations CSV "
-    "--source local:FOLDER --local.trimmed yes"
+    "to make one of your own clips in folders train/CLASS/, list them with examples/list_folders.py, then: ks-build "
+    "--classes LIST --annotations CSV --source local:FOLDER --local.trimmed yes"
 )
 """What to do with clips that ks-shard --dataset packed, where only those of a build will do."""
 

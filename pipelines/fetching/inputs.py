@@ -1,20 +1,23 @@
 """The clips that a build is asked for, read from annotations or lists, and what is printed of these."""
 
 import contextlib
+import itertools
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from kinetics_sounds import annotations
+from kinetics_sounds import annotations, lists
 from kinetics_sounds.address import Address
-from kinetics_sounds.classes import ClassList
+from kinetics_sounds.classes import ClassList, nearly_same_text
 from kinetics_sounds.clip import SPLITS, Clip
+from kinetics_sounds.errors import ListError
 from kinetics_sounds.lists import ClipList
 from kinetics_sounds.progress import log as logger
 from kinetics_sounds.quantities import plural
 
+from ..manifest_option import BUILD_OF_FOLDERS
 from . import list_report, other_labels
 from .build_settings import BuildSettings
 from .list_plan import Asked, ListPlan, plan_lists
@@ -55,6 +58,8 @@ def from_lists(
             f"; split {each.split} for rows without one, from the file name" if each.split and not asked.split else ""
         )
         print(f"list: {each.path} ({each.format}{told})", file=log)
+    if not settings.annotations:
+        _refuse_files_of_a_set(clip_lists)
     with _folder(settings, out) as folder:
 
         def annotation_lists() -> list[Path]:
@@ -70,7 +75,31 @@ def from_lists(
     if named := other_labels.named(others, planned.classes.labels):
         print(f"labels that are not in the class list: {named}", file=log)
     _warn(others, planned.classes)
+    if class_list is None and (told := nearly_same_text(Counter(clip.label for clip in planned.clips))):
+        logger.warning("%s", told)
     return planned
+
+
+def _refuse_files_of_a_set(clip_lists: Iterable[ClipList]) -> None:
+    """Raise ListError for a CSV of keys that name no span of a video, so that no annotations of Kinetics can have them."""
+    for clip_list in clip_lists:
+        names = (entry.name for entry in lists.read(clip_list) if clip_list.format == "csv_with_key")
+        first = next(names, "")
+        if first and not any(map(_is_of_video, itertools.chain([first], names))):
+            raise ListError(
+                f"{clip_list.path}: its keys, such as {first!r}, have no times and are no IDs of YouTube: they name files of a "
+                "data set that ks-shard --dataset packed, as ks-view saves them; make a build of these files, and save the "
+                f"selection from its page; {BUILD_OF_FOLDERS}"
+            )
+
+
+def _is_of_video(name: str) -> bool:
+    """Whether a key has both times or may be the ID of a YouTube video; true of what is none, which is told of row by row."""
+    try:
+        youtube_id, _, end = lists.parse_name(name)
+    except ValueError:
+        return True
+    return end is not None or len(youtube_id) == lists.YOUTUBE_ID_LENGTH
 
 
 def _warn(rows: Mapping[str, int], class_list: ClassList) -> None:

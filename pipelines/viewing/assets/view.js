@@ -28,12 +28,12 @@ class ClipsView {
     });
     this.reset = make("button", { type: "button", text: "Clear filters", onclick: () => this.clear() });
     this.save = make("button", { type: "button", text: "Save shown as CSV", onclick: () => this.export() });
-    this.save.title = "keys, classes and splits; those of a build are for ks-build --clips";
+    this.use = make("span", { text: useOf(table.columns.get("key").data) });
   }
 
   elements() {
     const label = make("label", { for: "search", text: "Search" });
-    const tools = make("div", { class: "tools", role: "search" }, make("div", { class: "find" }, label, this.search), this.told, this.reset, this.save);
+    const tools = make("div", { class: "tools", role: "search" }, make("div", { class: "find" }, label, this.search), this.told, this.reset, this.save, this.use);
     const lists = this.bars.filter((bars) => !bars.isHistogram).map((bars) => bars.element);
     const histograms = this.bars.filter((bars) => bars.isHistogram).map((bars) => bars.element);
     const filters = make("details", { class: "filters", open: matchMedia("(min-width: 62rem)").matches });
@@ -122,6 +122,12 @@ class ClipsView {
       this.search.focus();
     }
   }
+}
+
+/** What the saved CSV is for. @param {Array<string>} keys */
+function useOf(keys) {
+  const ofVideos = keys.some((key) => /_\d{6}_\d{6}$/.test(key));
+  return ofVideos ? "for ks-build --clips" : "keys of a data set's files, to filter its manifest by; not for ks-build --clips";
 }
 
 /** @param {string} text of an address, which anybody may have written */

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kinetics_sounds import annotations
 from kinetics_sounds.pipelines import build
 from kinetics_sounds.sources import local
 
@@ -116,3 +117,45 @@ def test_duplicate_rows_and_names_in_another_case_are_told(tmp_path: Path, capsy
     )
     build.main([*argv, "--dry_run", "--json"])
     assert json.loads(capsys.readouterr().out)["annotations"] == {"rows": 3, "repeated": 1, "other_classes": 0}
+
+
+def test_rows_that_contradict_earlier_ones_are_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(tmp_path, "a.mp4", "b.mp4")
+    rows = [f"{label},{name},0,2,train" for label in ("dog", "cat") for name in ("a", "b")]
+
+    assert build.main([*arguments(tmp_path, *rows), "--dry_run"]) == 2
+
+    assert capsys.readouterr().err.count("; remove one of the two rows\n") == 2
+
+
+def test_labels_of_a_list_that_are_nearly_the_same_are_warned_about(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(tmp_path, "a.mp4")
+    argv = arguments(tmp_path, "clapping,a,0,2,train", "clapping,a,2,4,train", "claping,a,4,6,train")
+    told = "classes with nearly the same name: 'claping' (1 clip) and 'clapping' (2 clips)"
+
+    assert build.main(["--clips", argv[3], *argv[4:], "--dry_run"]) == 0
+    assert caplog.text.count(told) == 1
+    caplog.clear()
+    assert build.main([*argv[:2], "--clips", *argv[3:], "--dry_run"]) == 0  # whose classes were chosen
+    assert told not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "rows", [["door-17,clapping,train"], ["IMG_1,clapping,train", "v_Archery_g01_c01,Archery,all"]]
+)
+def test_keys_of_a_data_set_s_files_are_refused_before_any_annotations_are_sought(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, rows: list[str]
+) -> None:
+    monkeypatch.setattr(annotations, "fetch", None)
+    (tmp_path / "clips.csv").write_text("\n".join(["key,label,split", *rows]))
+    argv = ["--clips", str(tmp_path / "clips.csv"), "--source", f"local:{tmp_path}", "--out", str(tmp_path / "out")]
+
+    assert build.main(argv) == 2
+
+    said = capsys.readouterr().err
+    assert (
+        f"such as {rows[0].partition(',')[0]!r}, have no times and are no IDs of YouTube: they name files of a" in said
+    )
+    assert "list them with examples/list_folders.py, then: ks-build" in said

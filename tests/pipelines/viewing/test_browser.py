@@ -202,6 +202,18 @@ def test_the_shown_clips_are_saved_as_a_list_that_builds_read(opened: Opened, tm
     }
 
 
+def test_what_the_saved_list_is_for_stands_beside_the_button(opened: Opened, browser: Browser, tmp_path: Path) -> None:
+    """Keys without times, such as of files in class folders, are none that a build can look up."""
+    expect(opened.page.get_by_text("for ks-build --clips", exact=True)).to_be_visible()
+    make(tmp_path / "shards", (2,))
+    assert view.main([str(tmp_path / "shards"), "--embed=0", f"--out={tmp_path / 'page.html'}"]) == 0
+
+    other = start(browser, tmp_path / "page.html")
+
+    expect(other.page.get_by_text("not for ks-build --clips")).to_be_visible()
+    other.page.context.close()
+
+
 def test_what_was_typed_a_moment_ago_is_saved(opened: Opened, tmp_path: Path) -> None:
     at_once = """key => {
         const search = document.getElementById("search");
