@@ -23,6 +23,27 @@ from ..quantities import first_of
 
 NAMED = 3
 """Number of example files in the message if nothing was found."""
+UNREAD = (
+    *(
+        ".mxf",
+        ".dv",
+        ".gif",
+        ".rm",
+        ".rmvb",
+        ".qt",
+        ".3g2",
+        ".divx",
+        ".ogm",
+        ".m2t",
+        ".mod",
+        ".tod",
+        ".mpe",
+        ".m1v",
+        ".m2v",
+    ),
+    *(".y4m", ".h264", ".h265", ".hevc", ".mjpeg", ".wtv", ".nut"),
+)
+"""Extensions of other videos: these files are not read, and are named in messages."""
 
 absolute = absolute_folder
 
@@ -49,6 +70,8 @@ class _Seen:
 
     by_stem: Mapping[str, Sequence[str]]
     """Paths of videos whose names may be a clip's, best first, by name without extension."""
+    unread: Mapping[str, str]
+    """The first path of each such name with an extension of `UNREAD`."""
     count: int
     """Number of all files."""
     first: Sequence[str]
@@ -78,6 +101,7 @@ class Source:
     def _seen(self) -> _Seen:
         """All files, scanned once, in the driver only."""
         found: dict[str, list[str]] = {}
+        unread: dict[str, str] = {}
         first: list[str] = []
         count = 0
         for folder, names in walk(self.folder, skip=self._is_of_other_build):
@@ -87,9 +111,12 @@ class Source:
             for name, path in zip(names, paths, strict=True):
                 if stem := self._stem(name, path):
                     found.setdefault(stem, []).append(path)
+                elif name.lower().endswith(UNREAD):
+                    video = Path(path).with_suffix(SUFFIXES[0])
+                    unread.setdefault(self._stem(video.name, str(video)), path)
         for several in found.values():
             several.sort(key=_rank)
-        return _Seen(found, count, [self._origin(path) for path in first])
+        return _Seen(found, unread, count, [self._origin(path) for path in first])
 
     @functools.cached_property
     def _in_lower_case(self) -> Mapping[str, str]:
@@ -114,7 +141,15 @@ class Source:
         return self._seen.count, self._seen.first
 
     def near_miss(self, clip: Clip) -> str:
-        """A file that is named by the clip's start alone, or in another case, with the remedy; empty if there is none."""
+        """A file named as the clip in a container that is not read, or in another case, or by its start alone, and the remedy.
+
+        Empty if there is none.
+        """
+        for name in self.naming.of(clip):
+            if path := self._seen.unread.get(name):
+                return (
+                    f"{self._origin(path)} is in a container that is not read; convert it to mp4, such as with ffmpeg"
+                )
         for name, said in self.naming.near(clip).items():
             if paths := self._seen.by_stem.get(name):
                 return f"{self._origin(paths[0])} {said}"

@@ -101,7 +101,14 @@ class SourcePass:
     """Names and versions of the tools that make its clips."""
     bar: progress.Bar
 
-    def task(self, clip: Clip, *, locations: Sequence[str] = (), fetched: FetchResult | None = None) -> ClipTask:
+    def task(
+        self,
+        clip: Clip,
+        *,
+        locations: Sequence[str] = (),
+        ambiguous: bool = False,
+        fetched: FetchResult | None = None,
+    ) -> ClipTask:
         """Task for a clip with candidate locations, or an already fetched file."""
         known = self.run.standing
         return ClipTask(
@@ -109,6 +116,7 @@ class SourcePass:
             spec=self.spec,
             options=self.options,
             locations=tuple(locations),
+            ambiguous=ambiguous,
             fetched=fetched,
             out=self.run.out,
             scratch=self.run.scratch,
@@ -173,7 +181,8 @@ def _tasks(turn: SourcePass, source: Source, clips: Sequence[Clip]) -> Iterator[
     for clip in clips:
         if locations := candidates(known, source, clip):
             found += 1
-            yield turn.task(clip, locations=locations)
+            several = on_disk is not None and len(locations) > 1 and bool(on_disk.ambiguous([clip]))
+            yield turn.task(clip, locations=locations, ambiguous=several)
             continue
         if near_miss := on_disk.near_miss(clip) if on_disk else "":
             near_misses.append(near_miss)

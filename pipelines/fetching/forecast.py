@@ -4,7 +4,7 @@ import itertools
 import random
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from kinetics_sounds.ledger import PartEntry, name_of
 from kinetics_sounds.quantities import byte_size, plural
 from kinetics_sounds.sources import OnDisk, Source, TarPart, TarSource, advice
 
+from .. import several_splits
 from .build_state import BuildState, candidates, failed_before, found_before, pending
 from .part_contents import known_parts, unread
 from .plan import shared_videos
@@ -72,11 +73,7 @@ def forecast(
             if source.videos_per_hour:
                 hours = count / source.videos_per_hour
                 document |= {"videos_per_hour": source.videos_per_hour, "bytes": round(count * VIDEO_BYTES)}
-        gain = 0.0
-        for clip in found:
-            share = source.share[clip.split] * shares.get(clip.key, 1.0)
-            gain += chances[clip.key] * share
-            chances[clip.key] *= 1 - share
+        gain = _gain(source, found, shares, chances)
         hours = max(hours, gain * CLIP_SECONDS / workers / 3600)
         documents.append(document | {"expected": gain, "hours": hours})
         found_anywhere |= failed | {clip.key for clip in found}
@@ -88,12 +85,25 @@ def forecast(
         "sources": documents,
         "nowhere": len(nowhere),
         "first_nowhere": nowhere[:NAMED],
+        "in_several_splits": several_splits.in_several_splits(clips),
         "expected": len(known.ok) + gains,
         "hours": hours,
         "workers": workers,
         "bytes": round(gains * CLIP_BYTES),
         "free_bytes": _free_bytes(out),
     }
+
+
+def _gain(
+    source: Source | TarSource, found: Iterable[Clip], shares: Mapping[str, float], chances: dict[str, float]
+) -> float:
+    """Expected number of clips from a source, which lowers their chances to be still wanting."""
+    gain = 0.0
+    for clip in found:
+        share = source.share[clip.split] * shares.get(clip.key, 1.0)
+        gain += chances[clip.key] * share
+        chances[clip.key] *= 1 - share
+    return gain
 
 
 def _free_bytes(folder: Path) -> int:
@@ -193,6 +203,8 @@ def forecast_text(document: Mapping[str, Any]) -> str:
     if document["nowhere"]:
         lines.append(f"{plural(document['nowhere'], 'clip')} not available from any source")
         lines.append(f"  such as {', '.join(document['first_nowhere'])}")
+    if document["in_several_splits"]:
+        lines.append(several_splits.text(document["in_several_splits"]))
     most = f"expect {document['expected']:.0f} of {plural(document['annotated'], 'clip')} at most"
     more = f"{byte_size(document['bytes'])} more on disk (less where a source's own files are linked)"
     if document["bytes"] > document["free_bytes"]:

@@ -77,9 +77,9 @@ class Account:
                     self.in_former_class.append(outcome.media.path)
                 dubbed = outcome.media.audio_track not in ("", "original")
                 self.flags.update(silent=outcome.media.silent, still=outcome.media.still, dubbed=dubbed)
-                if outcome.detail:
-                    self.remarks[outcome.detail] += 1
-                    self.such_as.setdefault(outcome.detail, _told(outcome.clip, outcome.media))
+                for remark in outcome.detail.split("; ") if outcome.detail else ():
+                    self.remarks[remark] += 1
+                    self.such_as.setdefault(remark, _told(outcome.clip, outcome.media))
             yield outcome
 
     @property

@@ -19,6 +19,8 @@ class ClipTask:
     """The source's own options."""
     locations: tuple[str, ...] = ()
     """The source's candidate locations, best first."""
+    ambiguous: bool = False
+    """Whether the first of them is one of several different files of its name."""
     fetched: FetchResult | None = None
     """The already fetched file of the clip, from an archive."""
     out: Path

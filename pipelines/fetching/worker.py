@@ -14,6 +14,7 @@ from kinetics_sounds import __version__, files, sources
 from kinetics_sounds.archives import UnfinishedError
 from kinetics_sounds.archives.wanted import read_once
 from kinetics_sounds.clip import FetchResult, Kind, Media, Outcome, Status, label_folder
+from kinetics_sounds.clip_names import ANOTHER_FILE, FIRST_OF_SEVERAL
 from kinetics_sounds.errors import SourceError
 from kinetics_sounds.media import ffmpeg
 from kinetics_sounds.media.measure import silent, still
@@ -40,7 +41,15 @@ def process_clip(task: ClipTask) -> ClipDone:
         done.append(_process_candidate(task, location))
         if done[-1].outcome.status.kind in (Kind.OK, Kind.BLOCKED):
             break
+    if task.ambiguous and done[0].outcome.status is Status.OK:
+        return _remarked(done[0], FIRST_OF_SEVERAL)
     return done[0] if len(done) == 1 else _of_several(done)
+
+
+def _remarked(done: ClipDone, remark: str) -> ClipDone:
+    """The result for an ok clip, with a further remark in its detail."""
+    detail = "; ".join(filter(None, (done.outcome.detail, remark)))
+    return replace(done, outcome=replace(done.outcome, detail=detail))
 
 
 _KINDS = (Kind.OK, Kind.BLOCKED, Kind.RETRY, Kind.PERMANENT)
@@ -56,18 +65,16 @@ def _of_several(done: Sequence[ClipDone]) -> ClipDone:
         status = each.outcome.status
         return _KINDS.index(status.kind), _LESS_TELLING.get(status, 1)
 
-    told = min(done, key=weight)  # the first of those that weigh the same
-    outcome = told.outcome
-    if outcome.media is None:
-        others = (f"{each.origin}: {each.outcome.status}: {each.outcome.detail}" for each in done if each is not told)
-        outcome = replace(outcome, detail="; ".join((f"{told.origin}: {outcome.detail}", *others)))
-    elif told is not done[0]:
-        other = f"taken from another file of the name, since the first is {done[0].outcome.status}"
-        outcome = replace(outcome, detail="; ".join(filter(None, (outcome.detail, other))))
+    told = best = min(done, key=weight)  # the first of those that weigh the same
+    if best.outcome.media is None:
+        others = (f"{each.origin}: {each.outcome.status}: {each.outcome.detail}" for each in done if each is not best)
+        detail = "; ".join((f"{best.origin}: {best.outcome.detail}", *others))
+        told = replace(best, outcome=replace(best.outcome, detail=detail))
+    elif best is not done[0]:
+        told = _remarked(best, f"{ANOTHER_FILE} {done[0].outcome.status}")
     stages = dict.fromkeys(stage for each in done for stage in each.seconds)
     return replace(
         told,
-        outcome=outcome,
         seconds={stage: sum(each.seconds.get(stage, 0.0) for each in done) for stage in stages},
         requests=sum(each.requests for each in done),
         bytes=sum(each.bytes for each in done),

@@ -319,6 +319,20 @@ def test_a_file_whose_name_differs_in_case_is_told(name: str, tmp_path: Path) ->
     assert Source(str(tmp_path)).near_miss(Clip("IMG_1003", 0, 10, "bowling", "val")) == ""  # that is its name
 
 
+@pytest.mark.parametrize("name", ["a/IMG_1002.MXF", "img_1002_000000_000010.dv"])
+def test_a_video_in_a_container_that_is_not_read_is_told_if_its_name_is_the_clip_s(name: str, tmp_path: Path) -> None:
+    put(tmp_path, name, "IMG_1003.txt", "IMG_1004.mp4", "IMG_1004.gif")
+    clip = Clip("IMG_1002" if "IMG" in name else "img_1002", 0, 10, "bowling", "val")
+    source = Source(str(tmp_path))
+
+    assert source.candidates(clip) == []
+    told = f"{name} is in a container that is not read; convert it to mp4, such as with ffmpeg"
+    assert source.near_miss(clip) == told
+    assert [source.near_miss(Clip(f"IMG_100{number}", 0, 10, "bowling", "val")) for number in (1, 3)] == ["", ""]
+    deeper = Source(str(tmp_path), Options(names="a/{id}"))
+    assert deeper.near_miss(clip) == (told if name.startswith("a/") else "")
+
+
 def test_a_folder_says_how_many_files_it_has_and_three_of_them(tmp_path: Path) -> None:
     put(tmp_path, "z.txt", "b/y.mp4", "b/x.mp4", "a/1.mp4", "c.mp4")
     source = Source(str(tmp_path))

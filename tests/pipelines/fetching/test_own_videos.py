@@ -1,11 +1,13 @@
 """A build of somebody's own recordings tells what is likely to be wrong with their files and rows."""
 
+import csv
 import json
 from pathlib import Path
 
 import pytest
 
 from kinetics_sounds.pipelines import build
+from kinetics_sounds.sources import local
 
 from ..conftest import inline, video
 
@@ -39,21 +41,44 @@ def test_two_recordings_of_one_name_are_told_by_the_dry_run_and_the_build(
     assert caplog.text.count(told) == 1
 
 
-def test_a_clip_that_is_not_of_the_first_file_of_its_name_says_so(
+def test_clips_whose_name_is_of_several_files_say_so_and_every_run_counts_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The camera's video ends after 2 s, so the later clip is the phone's."""
+    """The camera's video ends after 2 s, so the later clip is the phone's; the name of the third is no other's."""
     inline(monkeypatch)
     video(tmp_path / "videos/camera/IMG_1.mp4", seconds=2)
     video(tmp_path / "videos/phone/IMG_1.mp4", seconds=4)
-    argv = arguments(tmp_path, "dog,IMG_1,0,2,train", "dog,IMG_1,2,4,train")
+    video(tmp_path / "videos/phone/IMG_2.mp4", seconds=2)
+    argv = arguments(tmp_path, "dog,IMG_1,0,2,train", "dog,IMG_1,2,4,train", "dog,IMG_2,0,2,train")
+    first = "taken from the first of several different files of the name"
+    other = "taken from another file of the name, since the first is too_short"
 
     assert build.main(argv) == 0
+    assert f"\nof the ok clips, 1 {first}\nof the ok clips, 1 {other}\n" in capsys.readouterr().out
+    monkeypatch.delattr(local, "walk")  # with nothing to do, the folder is not read again
+    assert build.main(argv) == 0
+    assert f"\nof the ok clips, 1 {first}\nof the ok clips, 1 {other}\n" in capsys.readouterr().out
 
-    told = "taken from another file of the name, since the first is too_short"
-    assert f"\nof the ok clips, 1 {told}\n" in capsys.readouterr().out
-    rows = (tmp_path / "out/manifest.csv").read_text().splitlines()[1:]
-    assert [(told in row, "phone/IMG_1.mp4" in row) for row in rows] == [(False, False), (True, True)]
+    with (tmp_path / "out/manifest.csv").open() as file:
+        told = {row["key"]: (row["origin"], row["detail"]) for row in csv.DictReader(file)}
+    assert told == {
+        "IMG_1_000000_000002": ("camera/IMG_1.mp4", first),
+        "IMG_1_000002_000004": ("phone/IMG_1.mp4", other),
+        "IMG_2_000000_000002": ("phone/IMG_2.mp4", ""),
+    }
+
+
+def test_a_video_in_several_splits_is_told_by_the_dry_run_and_the_build(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inline(monkeypatch)
+    video(tmp_path / "videos/a.mp4", seconds=2)
+    argv = arguments(tmp_path, "dog,a,0,1,train", "dog,a,1,2,test")
+
+    for each in ([*argv, "--dry_run"], argv):
+        assert build.main(each) == 0
+        told = "\n1 video has clips in more than one split (such as a: test, train), so scores may be too high\n"
+        assert told in capsys.readouterr().out
 
 
 def test_clips_with_a_corrected_label_are_told_until_they_are_made_again(

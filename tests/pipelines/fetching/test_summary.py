@@ -7,6 +7,7 @@ from typing import Any
 from kinetics_sounds import fingerprints, manifest
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import Clip, Media, Outcome, Status
+from kinetics_sounds.clip_names import FIRST_OF_SEVERAL, SPAN_ALONE
 from kinetics_sounds.pipelines.fetching.driver import RunStats
 from kinetics_sounds.pipelines.fetching.summary import LEAST_COVERED, Account, summary
 
@@ -173,6 +174,15 @@ def test_the_first_three_clips_of_each_reason_are_named() -> None:
     told = summary(counted(short).report(CLASSES, RunStats(), seconds=1.0, both=NO_CLIPS), Path())
 
     assert "too_short: id0_000003_000005, id1_000003_000005, id2_000003_000005 and 2 more\n" in told
+
+
+def test_two_remarks_of_one_clip_are_counted_each() -> None:
+    both = dataclasses.replace(outcome(clip(0)), detail=f"{SPAN_ALONE}; {FIRST_OF_SEVERAL}")
+    report = counted([both, dataclasses.replace(outcome(clip(1)), detail=SPAN_ALONE)]).report(
+        CLASSES, RunStats(), seconds=1.0, both=NO_CLIPS
+    )
+
+    assert report["remarks"] == {SPAN_ALONE: 2, FIRST_OF_SEVERAL: 1}
 
 
 def test_a_sound_that_is_not_told_to_be_the_original_is_flagged() -> None:
