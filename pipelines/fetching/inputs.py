@@ -18,7 +18,7 @@ from kinetics_sounds.quantities import plural
 from . import list_report, other_labels
 from .build_settings import BuildSettings
 from .list_plan import Asked, ListPlan, plan_lists
-from .plan import plan
+from .plan import overlapping, plan
 
 
 def from_annotations(
@@ -34,7 +34,7 @@ def from_annotations(
     repeated = f", {plural(planned.repeated, 'duplicate row')} of a clip" if planned.repeated else ""
     counts = f"{plural(planned.rows.total(), 'row')}, {plural(len(planned.clips), 'clip')}{repeated}"
     print(f"annotations: {', '.join(map(str, places))}: {counts}{told and f'; {told}'}", file=log)
-    _warn(others, class_list)
+    _warn(others, class_list, planned.clips)
     section = {"rows": planned.rows.total(), "repeated": planned.repeated, "other_classes": others.total()}
     return planned.clips, section
 
@@ -69,12 +69,12 @@ def from_lists(
     others = planned.tally.other_labels
     if named := other_labels.named(others, planned.classes.labels):
         print(f"labels that are not in the class list: {named}", file=log)
-    _warn(others, planned.classes)
+    _warn(others, planned.classes, planned.clips)
     return planned
 
 
-def _warn(rows: Mapping[str, int], class_list: ClassList) -> None:
-    if warning := other_labels.warning(rows, class_list.labels):
+def _warn(rows: Mapping[str, int], class_list: ClassList, clips: Iterable[Clip]) -> None:
+    for warning in filter(None, (other_labels.warning(rows, class_list.labels), overlapping(clips))):
         logger.warning("%s", warning)
 
 
