@@ -21,7 +21,7 @@ from ..manifest_option import BUILD_OF_FOLDERS
 from . import list_report, other_labels
 from .build_settings import BuildSettings
 from .list_plan import Asked, ListPlan, plan_lists
-from .plan import plan
+from .plan import overlapping, plan
 
 
 def from_annotations(
@@ -37,7 +37,7 @@ def from_annotations(
     repeated = f", {plural(planned.repeated, 'duplicate row')} of a clip" if planned.repeated else ""
     counts = f"{plural(planned.rows.total(), 'row')}, {plural(len(planned.clips), 'clip')}{repeated}"
     print(f"annotations: {', '.join(map(str, places))}: {counts}{told and f'; {told}'}", file=log)
-    _warn(others, class_list)
+    _warn(others, class_list, planned.clips)
     section = {"rows": planned.rows.total(), "repeated": planned.repeated, "other_classes": others.total()}
     return planned.clips, section
 
@@ -74,7 +74,7 @@ def from_lists(
     others = planned.tally.other_labels
     if named := other_labels.named(others, planned.classes.labels):
         print(f"labels that are not in the class list: {named}", file=log)
-    _warn(others, planned.classes)
+    _warn(others, planned.classes, planned.clips)
     if class_list is None and (told := nearly_same_text(Counter(clip.label for clip in planned.clips))):
         logger.warning("%s", told)
     return planned
@@ -82,8 +82,8 @@ def from_lists(
 
 def _refuse_files_of_a_set(clip_lists: Iterable[ClipList]) -> None:
     """Raise ListError for a CSV of keys that name no span of a video, so that no annotations of Kinetics can have them."""
-    for clip_list in clip_lists:
-        names = (entry.name for entry in lists.read(clip_list) if clip_list.format == "csv_with_key")
+    for clip_list in (each for each in clip_lists if each.format == "csv_with_key"):
+        names = (entry.name for entry in lists.read(clip_list))
         first = next(names, "")
         if first and not any(map(_is_of_video, itertools.chain([first], names))):
             raise ListError(
@@ -102,8 +102,8 @@ def _is_of_video(name: str) -> bool:
     return end is not None or len(youtube_id) == lists.YOUTUBE_ID_LENGTH
 
 
-def _warn(rows: Mapping[str, int], class_list: ClassList) -> None:
-    if warning := other_labels.warning(rows, class_list.labels):
+def _warn(rows: Mapping[str, int], class_list: ClassList, clips: Iterable[Clip]) -> None:
+    for warning in filter(None, (other_labels.warning(rows, class_list.labels), overlapping(clips))):
         logger.warning("%s", warning)
 
 

@@ -10,12 +10,14 @@ from kinetics_sounds import annotations, plugins
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip
 from kinetics_sounds.errors import AnnotationError, ClassListError
-from kinetics_sounds.quantities import first_lines, first_of
+from kinetics_sounds.quantities import first_lines, first_of, plural
 
 MOST_WRONG = 10
 """Maximum number of contradictory rows that an error names, each on a line of its own."""
 SIMILAR = 0.75
 """Least similarity of a label that is suggested for one that has no rows."""
+NAMED = 3
+"""Number of videos with overlapping clips that are named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,29 @@ def shared_videos(clips: Iterable[Clip]) -> frozenset[str]:
     """IDs of videos with several clips."""
     counts = Counter(clip.youtube_id for clip in clips)
     return frozenset(youtube_id for youtube_id, count in counts.items() if count > 1)
+
+
+def overlapping(clips: Iterable[Clip]) -> str:
+    """Videos with overlapping clips of two classes, as a warning; empty if there are none, or clips have several labels."""
+    by_video: defaultdict[str, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        if clip.other_labels:
+            return ""
+        by_video[clip.youtube_id].append(clip)
+    found = [pair for several in by_video.values() if len(several) > 1 and (pair := _overlap(several))]
+    named = first_of((" and ".join(f"{clip.key} {clip.label!r}" for clip in pair) for pair in found), NAMED)
+    videos = plural(len(found), "video")
+    return f"{videos} with overlapping clips of two classes, one of which may be wrong: {named}" if found else ""
+
+
+def _overlap(clips: Iterable[Clip]) -> tuple[Clip, Clip] | None:
+    """The first two clips of a video that overlap and have different labels."""
+    first, *others = sorted(clips)
+    for clip in others:
+        if clip.time_start < first.time_end and clip.label != first.label:
+            return first, clip
+        first = max(first, clip, key=lambda each: each.time_end)
+    return None
 
 
 def _check_labels(classes: ClassList, seen: Collection[str]) -> None:

@@ -82,6 +82,20 @@ def test_a_video_in_several_splits_is_told_by_the_dry_run_and_the_build(
         assert told in capsys.readouterr().out
 
 
+def test_overlapping_rows_of_two_classes_are_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    put(tmp_path, "a.mp4")
+    argv = arguments(tmp_path, "dog,a,0,4,train", "cat,a,3,5,train")
+    told = "1 video with overlapping clips of two classes, one of which may be wrong: a_000000_000004 'dog' and a_0"
+
+    assert build.main([*argv, "--dry_run"]) == 0
+    assert caplog.text.count(told) == 1
+    assert build.main(argv) == 1
+    assert caplog.text.count(told) == 2
+    caplog.clear()
+    build.main([*argv[4:], "--clips", str(tmp_path / "mine.csv"), "--dry_run"])
+    assert caplog.text.count(told) == 1
+
+
 def test_clips_with_a_corrected_label_are_told_until_they_are_made_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

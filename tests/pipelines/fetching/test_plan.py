@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from kinetics_sounds.classes import ClassList
+from kinetics_sounds.clip import Clip
 from kinetics_sounds.errors import AnnotationError, ClassListError
-from kinetics_sounds.pipelines.fetching.plan import plan
+from kinetics_sounds.pipelines.fetching.plan import overlapping, plan
 
 HEAD = "label,youtube_id,time_start,time_end,split\n"
 CLASSES = ClassList("two", ("b", "a"))
@@ -88,3 +89,24 @@ def test_a_larger_limit_keeps_what_a_smaller_one_had(tmp_path: Path) -> None:
     assert len(few) == 5
     assert few < more
     assert [clip.label for clip in each] == ["b"] * 3 + ["a"] * 3
+
+
+def test_overlapping_clips_of_two_classes_are_told_by_video() -> None:
+    def dog(name: str, start: int, end: int) -> Clip:
+        return Clip(name, start, end, "dog", "train")
+
+    def cat(name: str, start: int, end: int) -> Clip:
+        return Clip(name, start, end, "cat", "train")
+
+    fine = [dog("a", 0, 2), cat("a", 2, 4), dog("b", 0, 4), dog("b", 2, 6), dog("c", 0, 2), cat("d", 1, 3)]
+    long = [dog("e", 0, 20), cat("e", 12, 14), dog("e", 3, 5), cat("e", 8, 9)]
+
+    assert overlapping(fine) == ""
+    assert overlapping([*fine, *long]) == (
+        "1 video with overlapping clips of two classes, one of which may be wrong: "
+        "e_000000_000020 'dog' and e_000008_000009 'cat'"
+    )
+    four = [clip for name in "fghi" for clip in (dog(name, 0, 2), cat(name, 1, 3))]
+    assert overlapping(four).startswith("4 videos with overlapping clips")
+    assert overlapping(four).endswith("h_000000_000002 'dog' and h_000001_000003 'cat' and 1 more")
+    assert overlapping([*four, Clip("x", 0, 2, "dog", "train", other_labels=("cat",))]) == ""
