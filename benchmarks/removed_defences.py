@@ -1664,6 +1664,22 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         PUBLISHED,
+        "an address in the documents of somebody's lists is passed on only if it is a web page",
+        "pipelines/list_origin.py",
+        "if name not in ADDRESSES or PAGE.fullmatch(text)",
+        "",
+        "tests/pipelines/test_list_origin.py::test_what_is_no_line_of_text_or_no_web_page_is_left_out",
+    ),
+    Defence(
+        PUBLISHED,
+        "a text in the documents of somebody's lists has no line end and no escape of a terminal",
+        "pipelines/list_origin.py",
+        "isinstance(text := said.get(name), str) and _is_line(text)",
+        "isinstance(text := said.get(name), str)",
+        "tests/pipelines/test_list_origin.py::test_what_is_no_line_of_text_or_no_web_page_is_left_out",
+    ),
+    Defence(
+        PUBLISHED,
         "labels in a published CSV are no formulas",
         "pipelines/publishing/tables.py",
         'files.for_people(str(value)) if name == "label" else str(value)',

@@ -13,16 +13,17 @@ from kinetics_sounds import cores, manifest, remote
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, check_subcommand, command, stoppable, tell_version
 from kinetics_sounds.errors import SettingsError
-from kinetics_sounds.quantities import plural
+from kinetics_sounds.quantities import first_of, plural
 from kinetics_sounds.settings import parse
 from kinetics_sounds.shards import reader
 from kinetics_sounds.shards.index import Dataset
 
 from . import several_splits
 from .manifest_option import BUILD_OF_FOLDERS, manifest_path
-from .publishing import card, check, contents, diff, options, previous, push, run, versions
+from .publishing import card, check, contents, diff, made_from, options, previous, push, run, versions
 from .publishing.facts import LICENSES
 from .publishing.folder import Made, Stopped, publish_folder
+from .publishing.made_from import MadeFrom
 from .publishing.markdown import plain
 from .publishing.options import CREATOR, PublishOptions
 from .publishing.origin import origin_of
@@ -30,6 +31,9 @@ from .unfinished import unfinished
 
 MOST_NAMED = 20
 """Number of clips without hashes that are listed by name."""
+
+MOST_DIFFERENT = 3
+"""Number of clips that differ from those of the lists that are named."""
 
 NEXT = """\
 next steps, for a DOI:
@@ -226,6 +230,8 @@ def _print_result(done: Made, left: Sequence[str], *, as_json: bool, pushed: boo
             "content": published.content,
             "splits": published.splits,
             "without_hashes": len(done.failed),
+            "made_from": facts.made_from.text,
+            "different_from_lists": len(facts.made_from.different),
         }
         print(json.dumps(document))
         return
@@ -238,6 +244,7 @@ def _print_result(done: Made, left: Sequence[str], *, as_json: bool, pushed: boo
         return
     if since := [f"{what}: {told}" for what, told in card.changed(facts).items()]:
         print(plain(f"since {done.old_version}: {'; '.join(since)}"))
+    _print_lists(facts.made_from)
     print(f"license: {facts.license.spdx} of the lists (--license chooses another)")
     lacking = ["--creator (who publishes it)"] if facts.creator == CREATOR else []
     lacking += ["--url (its page)"] if facts.url.startswith("urn:") else []
@@ -251,6 +258,14 @@ def _print_result(done: Made, left: Sequence[str], *, as_json: bool, pushed: boo
     if not pushed:
         steps = [*left, f"ks-publish check {shlex.quote(str(done.folder))}"]
         print(*(f"next: {step}" for step in steps), NEXT, sep="\n")
+
+
+def _print_lists(lists: MadeFrom) -> None:
+    """Print which lists the set was made from, and which of its clips are not those of the publisher."""
+    if lists.text:
+        print(f"made from: {lists.text}; {contents.CARD} and {contents.LICENSE} say so")
+    if lists.different:
+        print(f"{made_from.different(lists)}: {first_of(lists.different, MOST_DIFFERENT)}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from kinetics_sounds.quantities import plural
 
 from .contents import CHANGES, CITATION, CLASSES, CROISSANT, DATASHEET, FINGERPRINTS, LICENSE, SUMS
 from .facts import Counts, Facts, shard_facts
+from .made_from import card_lines, references
 from .markdown import code, escape, plain, table
 from .origin import Origin
 
@@ -29,6 +30,7 @@ def card(facts: Facts) -> bytes:
     head = yaml.safe_dump(_head(facts), sort_keys=False, allow_unicode=False, width=1000)
     parts = [
         _what(facts),
+        *([card_lines(facts.made_from)] if facts.made_from.text else []),
         _counts(facts),
         _classes(facts.counts, facts),
         _fingerprints(facts),
@@ -227,6 +229,11 @@ def license_text(facts: Facts) -> bytes:
         "",
         f"{media_text(facts)} {facts.origin.rights}",
         "",
+        *(
+            [f"Made from {escape(facts.made_from.text)}: what is theirs stays under their terms.", ""]
+            if facts.made_from.text
+            else []
+        ),
         facts.origin.removal,
     ]
     return ("\n".join(lines) + "\n").encode()
@@ -253,11 +260,12 @@ def citation(facts: Facts) -> bytes:
         "conference": {"name": "IEEE International Conference on Computer Vision"},
     }
     url = {"url": facts.url} if facts.url.startswith(("http://", "https://")) else {}
-    known = facts.origin.cites_kinetics
+    works = [kinetics, sounds] if facts.origin.cites_kinetics else []
+    lists = references(facts.made_from)
+    also = f", and the {'' if lists else 'two '}works that they come from." if works or lists else "."
     document = {
         "cff-version": "1.2.0",
-        "message": "If you use these splits, cite them with their version and selection"
-        + (", and the two works that they come from." if known else "."),
+        "message": f"If you use these splits, cite them with their version and selection{also}",
         "type": "dataset",
         "title": full_name(facts),
         "abstract": f"Splits of {full_name(facts)}; selection {facts.published.selection}.",
@@ -267,7 +275,7 @@ def citation(facts: Facts) -> bytes:
         "license": facts.license.spdx,
         **url,
         "keywords": [*facts.origin.tags, "audio-visual"],
-        **({"references": [kinetics, sounds]} if known else {}),
+        **({"references": [*lists, *works]} if lists or works else {}),
     }
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000).encode()
 

@@ -106,6 +106,8 @@ def croissant(facts: Facts) -> bytes:
         f"The clips{origin.of} in the dataset {plain(published.name)}, by split, with their statuses. {kind}{media_text(facts)} "
         f"Selection {published.selection}; content {published.content}."
     )
+    theirs = facts.made_from.text and f" Made from {facts.made_from.text}."
+    pages = [each["url"] for each in facts.made_from.published if "url" in each]
     packed = f" Shards: {'; '.join(map(plain, shard_facts(facts.shards, published)))}." if facts.shards else ""
     document = {
         "@context": CONTEXT,
@@ -121,8 +123,9 @@ def croissant(facts: Facts) -> bytes:
         "keywords": [*origin.tags, "audio-visual", "action recognition"],
         "citeAs": f"{full_name(facts)} {published.version}, selection {published.selection}",
         **terms,
+        **({"prov:wasDerivedFrom": pages} if pages else {}),
         "isLiveDataset": False,
-        "rai:dataCollection": f"{origin.acquired}, by ks-build; every row has the status of its clip.",
+        "rai:dataCollection": f"{origin.acquired}, by ks-build; every row has the status of its clip.{theirs}",
         "rai:dataCollectionType": ["Web Scraping", "Secondary Data Analysis"],
         "rai:dataPreprocessingProtocol": f"Clips are trimmed to the annotated span by decoding, and audited.{packed}",
         "rai:dataAnnotationProtocol": SEVERAL if several else f"One label per clip. Annotators: {origin.annotators}",

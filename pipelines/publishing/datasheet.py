@@ -28,7 +28,7 @@ def _answers(facts: Facts) -> dict[str, dict[str, str]]:
     return {
         "Motivation": _motivation(facts),
         "Composition": _composition(facts),
-        "Collection process": _collection(facts.origin),
+        "Collection process": _collection(facts),
         "Preprocessing, cleaning, labeling": _preprocessing(facts),
         "Uses": _uses(facts.origin),
         "Distribution": _distribution(facts),
@@ -73,10 +73,12 @@ def _composition(facts: Facts) -> dict[str, str]:
     }
 
 
-def _collection(origin: Origin) -> dict[str, str]:
+def _collection(facts: Facts) -> dict[str, str]:
+    origin, lists = facts.origin, escape(facts.made_from.text)
+    rows = f"The rows of {lists}, that are of the classes" if lists else "All annotations of the classes"
     return {
         "How was the data acquired?": f"{origin.acquired}, by ks-build, which measured each.",
-        "What was the sampling strategy?": "All annotations of the classes, unless the build had a limit.",
+        "What was the sampling strategy?": f"{rows}, unless the build had a limit.",
         "Who was involved, and how were they compensated?": origin.annotators,
         "Over what timeframe was the data collected?": origin.timeframe,
         "Were ethical review processes conducted?": NOT_KNOWN,

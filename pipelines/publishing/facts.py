@@ -11,6 +11,7 @@ from kinetics_sounds.quantities import plural
 from kinetics_sounds.shards.index import Dataset
 
 from .contents import Published
+from .made_from import MadeFrom
 from .origin import Origin
 from .tables import LABELS, Row, text_or_none
 from .versions import Changes
@@ -135,6 +136,8 @@ class Facts:
     media: bool
     """Whether the folder contains the clips' files."""
     shards: Dataset | None
+    made_from: MadeFrom
+    """Lists that the build was made from."""
     changes: Changes
     """Changes since the previous version; empty for the first."""
     history: str = ""

@@ -16,7 +16,7 @@ from kinetics_sounds.clip import SPLITS, Media, Outcome
 from kinetics_sounds.errors import ManifestError
 from kinetics_sounds.manifest import Manifest
 
-from . import card, contents, croissant, datasheet, likeness, swap, tables, versions
+from . import card, contents, croissant, datasheet, likeness, made_from, swap, tables, versions
 from .contents import CHANGES, SUMS
 from .facts import LICENSES, Counts, Facts
 from .likeness import Hashes
@@ -70,7 +70,7 @@ def publish_folder(made: Manifest, build: Path, options: PublishOptions, stop: C
         if stop():
             raise Stopped
         sums |= {name: files.sha256(new / name) for name in contents.names(new) if name.startswith("splits/")}
-        base = _base(made, counts=counts, classes=classes, options=options, before=before, sums=sums)
+        base = _base(made, build, counts=counts, classes=classes, options=options, before=before, sums=sums)
         facts, changed = _write_documents(new, out, base, options, before)
         if changed:
             own = [*before.sums, SUMS] if before else []
@@ -205,6 +205,7 @@ def _copy(path: Path, place: Path, sha256: str) -> None:
 
 def _base(
     made: Manifest,
+    build: Path,
     *,
     counts: Counts,
     classes: ClassList,
@@ -229,6 +230,7 @@ def _base(
         date=options.date or (before.date if before else _today()),
         media=options.media,
         shards=options.shards,
+        made_from=made_from.read(build, made),
         changes=Changes(),
         history=before.history if before else "",
         old_name=before.published.name if before and before.published.name != options.name else "",

@@ -10,6 +10,7 @@ from kinetics_sounds.classes import ClassList
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.shards.index import Dataset
 
+from ..list_origin import PAGE
 from . import contents
 
 CREATOR = "anonymous"
@@ -69,7 +70,7 @@ def checked_creator(text: str | None) -> str | None:
 
 def checked_url(text: str | None) -> str | None:
     """The URL itself; raises SettingsError if it is invalid, or contains a user name or password."""
-    if text is not None and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[!-;=?-~]{0,400})?", text):
+    if text is not None and not PAGE.fullmatch(text):
         raise SettingsError(
             "--url: give the page of the set, such as https://example.org/k32, without user and password"
         )

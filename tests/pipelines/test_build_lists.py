@@ -167,7 +167,7 @@ def test_a_list_is_built_and_each_row_accounted_for(
         }
     }
     assert found["lacking"] == {"ddddddddddd_000003_000005": "not_in_source"}
-    assert found["files"] == [{"file": str(paper), "format": "ogm_ge", "split": "test"}]
+    assert found["files"] == [{"file": str(paper), "format": "ogm_ge", "split": "test", "published": None}]
     assert [text.partition(": ")[2][:13] for text in found["named"]["ambiguous"]] == ["'bbbbbbbbbbb_"]
     shown = capsys.readouterr().out
     assert (

@@ -101,3 +101,40 @@ def test_two_builds_that_lost_different_clips_meet_in_a_common_split(
     assert again["compared"]["counts"] == {"same": 1, "alike": 1, "different": 0, "unknown": 0, "lacking": 0}
     assert again["compared"]["clips"] == {KEYS[1]: "alike"}
     assert publish.main(["check", str(tmp_path / "common")]) == 0
+
+
+def test_a_set_rebuilt_from_somebodys_lists_says_so(
+    originals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They lack the first clip; ours of the second is another video."""
+    theirs, mine = tmp_path / "theirs", tmp_path / "videos"
+    shutil.copytree(originals, theirs / "videos")
+    (theirs / "videos" / f"{KEYS[0]}.mp4").unlink()
+    (tmp_path / "classes.txt").write_text("archery\n")
+    asked = ("--classes", tmp_path / "classes.txt", "--annotations", annotations(tmp_path / "list.csv"))
+    built(theirs / "build", theirs / "videos", *asked)
+    words = ["--creator", "A. Author", "--url", "https://example.org/k1", "--name", "k1", "--workers", "1"]
+    assert publish.main(["--manifest", str(theirs / "build"), "--out", str(tmp_path / "k1"), *words]) == 0
+    shutil.copytree(originals, mine)
+    video(mine / f"{KEYS[1]}.mp4", seconds=3, seed=77, tone_hz=2000)
+    report = built(tmp_path / "build", mine, "--clips", tmp_path / "k1")
+    assert [each["published"]["creator"] for each in report["lists"]["files"]] == ["A. Author"] * 3
+    capsys.readouterr()
+
+    words = [
+        "--manifest",
+        str(tmp_path / "build"),
+        "--out",
+        str(tmp_path / "out"),
+        "--creator",
+        "B. Student",
+        "--workers=1",
+    ]
+    assert publish.main(words) == 0
+
+    said, card = capsys.readouterr().out, (tmp_path / "out/README.md").read_text().replace("\\", "")
+    assert "\nmade from: the lists of k1 1.0.0 by A. Author (https://example.org/k1), under https://creativecom" in said
+    assert "\n1 of the clips differs in picture or sound from the publisher's clip of the same key: " in said
+    assert f"results on the two sets may differ: {KEYS[1]}\n" in said
+    assert "The rows are those of the lists of k1 1.0.0 by A. Author (https://example.org/k1), under https://" in card
+    assert "1 row without a clip at the publisher was not requested, and was not counted below." in card

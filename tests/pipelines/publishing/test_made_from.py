@@ -1,0 +1,197 @@
+"""Documents of a set that was made from lists name these lists, and the clips that are not the publisher's."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kinetics_sounds import fingerprints
+from kinetics_sounds.clip import Outcome
+from kinetics_sounds.pipelines import publish
+from kinetics_sounds.pipelines.publishing import check
+
+from .builds import clip, outcomes, published, write
+from .builds import contents as bytes_of
+
+K32 = {
+    "name": "k32",
+    "version": "1.2.0",
+    "creator": "A. Author",
+    "url": "https://example.org/k32",
+    "license": "https://creativecommons.org/licenses/by-sa/4.0/",
+}
+TOLD = "the lists of k32 1.2.0 by A. Author (https://example.org/k32), under https://creativecommons.org/licenses/by-sa/4.0/"
+
+
+def listed(path: str, said: Mapping[str, str] | None = None) -> dict[str, Any]:
+    return {"file": path, "format": "published" if said else "kinetics", "split": "train", "published": said}
+
+
+def report(made: Sequence[Outcome], *files: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The report of a build of these clips from these lists."""
+    ok = [(each.clip.key, each.clip.label, each.clip.split) for each in made if each.media]
+    return {
+        "selection": fingerprints.selection(ok),
+        "lists": {"files": list(files), "splits": {"train": {"rows": 20}}},
+    } | more
+
+
+def publish_with(folder: Path, made: Sequence[Outcome], document: object, *more: str) -> Path:
+    """The published folder of these, beside whose manifest this report lies."""
+    (folder / "build").mkdir(parents=True)
+    (folder / "build/report.json").write_text(document if isinstance(document, str) else json.dumps(document))
+    return published(folder, made, "--date", "2026-01-02", *more)
+
+
+def card_of(out: Path) -> str:
+    return (out / "README.md").read_text().replace("\\", "")
+
+
+def test_all_documents_name_the_published_lists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [listed(f"/home/me/theirs/splits/{split}.csv", K32) for split in ("train", "val")]
+    out = publish_with(tmp_path, outcomes(), report(outcomes(), *files))
+
+    assert f"\nmade from: {TOLD}; README.md and LICENSE.md say so\n" in capsys.readouterr().out
+    assert f"\n## Made from\n\nThe rows are those of {TOLD}.\n\n## Coverage\n" in card_of(out)
+    assert f"Made from {TOLD}: " in (out / "LICENSE.md").read_text().replace("\\", "")
+    assert f"The rows of {TOLD}, that are" in (out / "DATASHEET.md").read_text().replace("\\", "")
+    citation = yaml.safe_load((out / "CITATION.cff").read_text())
+    assert citation["message"].endswith("and the works that they come from.")
+    assert citation["references"] == [
+        {
+            "type": "data",
+            "title": "k32",
+            "authors": [{"name": "A. Author"}],
+            "version": "1.2.0",
+            "url": K32["url"],
+            "license-url": K32["license"],
+        }
+    ]
+    croissant = json.loads((out / "croissant.json").read_text())
+    assert croissant["prov:wasDerivedFrom"] == [K32["url"]]
+    assert croissant["rai:dataCollection"].endswith(f" Made from {TOLD}.")
+    assert "/home/me" not in str(bytes_of(out))
+
+
+@pytest.mark.filterwarnings("ignore")  # of mlcroissant's own
+def test_mlcroissant_reads_what_it_was_made_from(tmp_path: Path) -> None:
+    import mlcroissant
+
+    files = [listed("a.csv", K32), listed("b.csv", K32 | {"name": "k31", "url": "https://example.org/k31"})]
+    out = publish_with(tmp_path, outcomes(), report(outcomes(), *files))
+
+    issues = mlcroissant.Dataset(jsonld=str(out / "croissant.json")).metadata.ctx.issues
+    assert (issues.errors, issues.warnings) == (set(), set())
+    assert list(check.check(out, with_croissant=True)) == []
+
+
+def test_of_another_list_only_the_files_name_is_told(tmp_path: Path) -> None:
+    files = [listed("/home/me/paper/my_train.txt"), listed("my_test.txt")]
+    out = publish_with(tmp_path, outcomes(), report(outcomes(), *files))
+
+    assert "The rows are those of the lists my_train.txt, my_test.txt." in card_of(out)
+    assert "references" not in yaml.safe_load((out / "CITATION.cff").read_text())
+    assert "prov:wasDerivedFrom" not in json.loads((out / "croissant.json").read_text())
+    assert "/home" not in str(bytes_of(out))
+
+
+def test_hostile_texts_of_somebodys_lists_do_nothing_in_the_documents(tmp_path: Path) -> None:
+    hostile = {
+        "name": "<script>alert(1)</script>",
+        "creator": "[x](http://evil.example) \u202e @someone",
+        "url": "javascript:alert(1)",
+        "version": "1\n# 2",
+    }
+    out = publish_with(tmp_path, outcomes(), report(outcomes(), listed("![](x.png).csv"), listed("a", hostile)))
+
+    for name in ("README.md", "LICENSE.md", "DATASHEET.md", "CITATION.cff", "croissant.json"):
+        text = (out / name).read_text("utf-8")
+        assert ("\u202e" in text, "javascript" in text, "\n# 2" in text) == (False, False, False)
+        assert not name.endswith(".md") or ("<script" not in text and "[x](" not in text and "![]" not in text)
+    [cited] = yaml.safe_load((out / "CITATION.cff").read_text("utf-8"))["references"]
+    assert cited["title"] == hostile["name"]
+    assert list(check.check(out, with_croissant=False)) == []
+
+
+def test_clips_that_differ_are_counted_among_those_that_are_published(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = outcomes()
+    keys = [clip(number).key for number in (1, 2, 3, 4, 6)]  # 5 is private
+    compared = dict.fromkeys([*keys[:4], clip(5).key, "gone_000000_000010"], "different: sound") | {keys[4]: "alike"}
+    document = report(made, listed("a.csv", K32), compared={"clips": compared})
+
+    out = publish_with(tmp_path / "a", made, document)
+
+    assert "\n4 of the clips differ in picture or sound from the publisher's clip of the same key: results" in card_of(
+        out
+    )
+    assert f"results on the two sets may differ: {', '.join(keys[:3])} and 1 more\n" in capsys.readouterr().out
+
+
+def test_rows_that_the_publisher_did_not_have_are_counted(tmp_path: Path) -> None:
+    document = report(outcomes(), listed("a.csv", K32))
+    document["lists"]["splits"] = {
+        "train": {"rows": 9, "never_published": 2},
+        "val": {"never_published": 8},
+        "test": {},
+    }
+
+    told = "10 rows without a clip at the publisher were not requested, and were not counted below.\n"
+    assert told in card_of(publish_with(tmp_path, outcomes(), document))
+
+
+def test_a_filtered_copy_is_made_from_the_same_lists(tmp_path: Path) -> None:
+    made = outcomes()
+    different = {clip(1).key: "different: sound", clip(2).key: "different: sound"}
+    build = write(tmp_path / "build", made).parent
+    (build / "report.json").write_text(json.dumps(report(made, listed("a.csv", K32), compared={"clips": different})))
+    few = write(tmp_path / "few", [each for each in made if each.clip.key != clip(2).key])
+    shutil.move(few, build / "few.parquet")
+
+    out = tmp_path / "out"
+    assert publish.main(["--manifest", str(build / "few.parquet"), "--out", str(out), "--no_hashes"]) == 0
+
+    assert f"The rows are those of {TOLD}." in card_of(out)
+    assert "\n1 of the clips differs in" in card_of(out)
+
+
+OLD = [{"file": "a.csv", "format": "published", "split": "train"}]
+"""The files of a report before it named the folders that they are of."""
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 100_000,
+        {},
+        {"selection": 1, "lists": {}},
+        report(outcomes(22), listed("a.csv", K32)),
+        report(outcomes(), *OLD),
+        report(outcomes(), listed("a.csv", K32), compared=7),
+        report(outcomes(), listed("a.csv", K32), compared={"clips": {clip(1).key: 7}}),
+        report(outcomes(), {"file": 7, "published": None}),
+        report(outcomes(), {"file": "a", "published": [1]}),
+        {key: value for key, value in report(outcomes()).items() if key != "lists"},
+    ],
+    ids=lambda each: str(each)[-60:],
+)
+def test_a_report_that_is_damaged_older_or_of_other_clips_changes_nothing(document: object, tmp_path: Path) -> None:
+    without = published(tmp_path / "without", outcomes(), "--date", "2026-01-02")
+
+    assert bytes_of(publish_with(tmp_path / "with", outcomes(), document)) == bytes_of(without)
+
+
+def test_the_result_in_json_says_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = report(outcomes(), listed("a.csv", K32), compared={"clips": {clip(1).key: "different: sound"}})
+    publish_with(tmp_path, outcomes(), document, "--json")
+
+    found = json.loads(capsys.readouterr().out)
+    assert (found["made_from"], found["different_from_lists"]) == (TOLD, 1)
