@@ -11,6 +11,8 @@ from kinetics_sounds.media.probe import Probe
 
 LENGTH_SHARE, LENGTH_SECONDS = 0.15, 0.5
 """Tolerances for taking a file as long as its span: fraction of the span, and seconds."""
+LOST_SECONDS = 1.0
+"""Least length that a file lacks of what its container says, to be called cut off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,17 @@ def is_span_alone(path: Path, found: Probe, clip: Clip) -> bool:
         return False
     ends = [span.last_seconds - max(span.first_seconds, 0.0) for span in probe.spans(path) if span is not None]
     return bool(ends) and alike(max(ends))
+
+
+def cut_off(path: Path) -> str:
+    """Says that a file's streams end long before its container says; empty if they do not, or the file cannot be read."""
+    try:
+        said, ends = probe.probe(path).seconds, [span.last_seconds for span in probe.spans(path) if span is not None]
+    except MediaError:
+        return ""
+    if said is None or not ends or max(ends) > said - LOST_SECONDS:
+        return ""
+    return f"the file says {said:.1f} s, but ends after {max(ends):.1f} s: it is cut off"
 
 
 def _measured(path: Path, found: Probe, clip: Clip, folder: Path, timeout_seconds: float) -> measure.Measured:

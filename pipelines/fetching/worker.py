@@ -22,7 +22,7 @@ from kinetics_sounds.sources import PartError, TarSource
 
 from .audit import audit
 from .task import ClipDone, ClipTask, PartDone, PartTask
-from .trim import Trimmed, to_span, unless_shared
+from .trim import Trimmed, cut_off, to_span, unless_shared
 
 
 class _OccupiedError(Exception):
@@ -156,6 +156,8 @@ def _trim_and_audit_twice(task: ClipTask, fetched: FetchResult) -> tuple[Status,
             f"{_named(fetched)}: decoded at the second attempt; before: {before}",
             trimmed,
         )
+    if status in (Status.TOO_SHORT, Status.CORRUPT) and fetched.path is not None:
+        detail = "; ".join(filter(None, (detail, cut_off(fetched.path))))
     return status, detail, trimmed
 
 

@@ -99,7 +99,7 @@ def test_what_is_wrong_with_the_bytes_is_said_after_two_tries(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source.write_bytes(b"no video at all")
-    calls = failing(monkeypatch, probe, "probe", MediaError(""), times=0)
+    calls = failing(monkeypatch, worker, "to_span", MediaError(""), times=0)
 
     assert obtained(source, tmp_path).status is Status.CORRUPT
     assert len(calls) == 2

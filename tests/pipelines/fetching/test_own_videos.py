@@ -2,10 +2,12 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from kinetics_sounds.media import ffmpeg
 from kinetics_sounds.pipelines import build
 from kinetics_sounds.sources import local
 
@@ -93,6 +95,33 @@ def test_overlapping_rows_of_two_classes_are_warned_of_once(tmp_path: Path, capl
     caplog.clear()
     build.main([*argv[4:], "--clips", str(tmp_path / "mine.csv"), "--dry_run"])
     assert caplog.text.count(told) == 1
+
+
+def test_a_file_that_is_cut_off_is_told_from_one_that_is_too_short(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The half of a video of 8 s, whose table of frames comes first, has its first seconds."""
+    inline(monkeypatch)
+    video(tmp_path / "whole.mp4", seconds=8)
+    table_first = {"codec": "copy", "movflags": "+faststart", "format": "mp4"}
+    ffmpeg.run(
+        ffmpeg.sink(ffmpeg.source(tmp_path / "whole.mp4"), path=tmp_path / "a.mp4", **table_first), timeout_seconds=30
+    )
+    put(tmp_path, "half.mp4")
+    data = (tmp_path / "a.mp4").read_bytes()
+    (tmp_path / "videos/half.mp4").write_bytes(data[: len(data) // 2])
+    video(tmp_path / "videos/short.mp4", seconds=4)
+
+    assert build.main(arguments(tmp_path, "dog,half,0,1,train", "dog,half,0,8,train", "dog,short,0,8,train")) == 1
+
+    with (tmp_path / "out/manifest.csv").open() as file:
+        told = {row["key"]: (row["status"], row["detail"]) for row in csv.DictReader(file)}
+    assert told["half_000000_000001"] == ("ok", "")
+    status, detail = told["half_000000_000008"]
+    covers = r"the picture covers [34]\.\d\d s of the 8 s requested"
+    assert status == "too_short"
+    assert re.fullmatch(covers + r"; the file says 8\.0 s, but ends after [34]\.\d s: it is cut off", detail)
+    assert told["short_000000_000008"] == ("too_short", "the picture covers 4.00 s of the 8 s requested")
 
 
 def test_clips_with_a_corrected_label_are_told_until_they_are_made_again(
