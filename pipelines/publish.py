@@ -26,7 +26,7 @@ from .publishing.folder import Made, Stopped, publish_folder
 from .publishing.made_from import MadeFrom
 from .publishing.markdown import plain
 from .publishing.options import CREATOR, PublishOptions
-from .publishing.origin import origin_of
+from .publishing.origin import origin_of, shared_names
 from .unfinished import unfinished
 
 MOST_NAMED = 20
@@ -137,7 +137,8 @@ def publish(settings: PublishSettings) -> int:
     note = f" ({made.classes.note.rstrip('.')})" if made.classes.note else ""
     print(f"manifest: {path}\nclass list: {made.classes.name}{note}\nout: {chosen.out}", file=log)
     left = list(unfinished(made, path.parent))
-    for told in left + _leaks(made, chosen.out):
+    names = shared_names(made.outcomes)
+    for told in [*left, *_leaks(made, chosen.out), *([names] if names else [])]:
         print(f"{path}: {told}", file=sys.stderr)
     usual = Path("published") / options.default_name(made.classes)
     if settings.out is None and chosen.out != usual and contents.is_published(usual) and not chosen.out.exists():

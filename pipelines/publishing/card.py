@@ -103,6 +103,7 @@ def _what(facts: Facts) -> list[str]:
         f"ks-build --clips FOLDER{facts.rebuilt_from}",
         "# FOLDER is this one; ks-build reports for each clip whether its bytes are the same, alike or different",
         "```",
+        *(["", f"{facts.shared_names}."] if facts.shared_names else []),
     ]
 
 

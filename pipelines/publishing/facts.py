@@ -127,6 +127,8 @@ class Facts:
     origin: Origin
     rebuilt_from: str
     """Options of the command that builds the clips again."""
+    shared_names: str
+    """Same as `origin.shared_names`."""
     counts: Counts
     creator: str
     url: str

@@ -21,7 +21,7 @@ from .contents import CHANGES, SUMS
 from .facts import LICENSES, Counts, Facts
 from .likeness import Hashes
 from .options import CREATOR, PublishOptions
-from .origin import origin_of, rebuilt_from
+from .origin import origin_of, rebuilt_from, shared_names
 from .previous import Previous, previous, refuse_foreign
 from .versions import Changes
 
@@ -223,6 +223,7 @@ def _base(
         classes=classes,
         origin=origin,
         rebuilt_from=rebuilt_from(made.outcomes, origin),
+        shared_names=shared_names(made.outcomes),
         counts=counts,
         creator=creator,
         url=options.url or page,
