@@ -240,7 +240,8 @@ def _has_baseline(run: Path, results: Mapping[str, Any]) -> bool:
     """Whether the untrained encoders were evaluated by this probe on the same clips with the same options."""
     path = run / f"eval/{results['probe']}_untrained/results.json"
     before = _read(path) if path.is_file() else None
-    return before is not None and set(_differing(before, results)) <= {"run", "checkpoint"}
+    own = {"run", "checkpoint", *(["settings"] if results["probe"] == "finetune" else [])}  # untrained: without the gate
+    return before is not None and set(_differing(before, results)) <= own
 
 
 def format_scores(results: dict[str, Any], out: Path, *, what: str = "clips") -> str:
