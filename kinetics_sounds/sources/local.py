@@ -24,24 +24,8 @@ from ..quantities import first_of
 NAMED = 3
 """Number of example files in the message if nothing was found."""
 UNREAD = (
-    *(
-        ".mxf",
-        ".dv",
-        ".gif",
-        ".rm",
-        ".rmvb",
-        ".qt",
-        ".3g2",
-        ".divx",
-        ".ogm",
-        ".m2t",
-        ".mod",
-        ".tod",
-        ".mpe",
-        ".m1v",
-        ".m2v",
-    ),
-    *(".y4m", ".h264", ".h265", ".hevc", ".mjpeg", ".wtv", ".nut"),
+    *(".mxf", ".dv", ".gif", ".rm", ".rmvb", ".qt", ".3g2", ".divx", ".ogm", ".m2t", ".mod", ".tod", ".mpe"),
+    *(".m1v", ".m2v", ".y4m", ".h264", ".h265", ".hevc", ".mjpeg", ".wtv", ".nut"),
 )
 """Extensions of other videos: these files are not read, and are named in messages."""
 
