@@ -240,7 +240,9 @@ def _has_baseline(run: Path, results: Mapping[str, Any]) -> bool:
     """Whether the untrained encoders were evaluated by this probe on the same clips with the same options."""
     path = run / f"eval/{results['probe']}_untrained/results.json"
     before = _read(path) if path.is_file() else None
-    own = {"run", "checkpoint", *(["settings"] if results["probe"] == "finetune" else [])}  # untrained: without the gate
+    own = {"run", "checkpoint"}
+    if results["probe"] == "finetune":
+        own.add("settings")  # untrained encoders have no gate
     return before is not None and set(_differing(before, results)) <= own
 
 
