@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import yaml
+
 from kinetics_sounds import cores, plugins
 from kinetics_sounds.address import Address
+from kinetics_sounds.config_text import load_config, read_config
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.renamed import current
-from kinetics_sounds.settings import Parsed, parse
+from kinetics_sounds.settings import Layers, Parsed, parse
 
 from .. import tracking
 from ..data import dataset
@@ -24,6 +27,8 @@ PLUGINS = {
     "view": f"{_TRAIN}.data.views",
 }
 """Package of the modules that each setting selects by name."""
+MODULES = ("method", "backbone", "audio_backbone", "view")
+"""Settings that select a module by name."""
 PROBES = ("knn", "linear")
 """Probes that can run during training."""
 PATHS = ("shards", "out", "init_from", "cache")
@@ -184,7 +189,7 @@ def read_settings(argv: Sequence[str] | None) -> Parsed[TrainSettings]:
 
 def read_settings_as(kind: type[SomeSettings], argv: Sequence[str] | None, *, prog: str) -> Parsed[SomeSettings]:
     """Read the settings of a command that builds the same model as ks-train."""
-    parsed = parse(kind, argv, prog=prog, groups=groups(), find_config=recipes.find_recipe)
+    parsed = parse(kind, argv, prog=prog, groups=groups(), find_config=_find_config)
     if parsed.settings.resume == "anyway" and not named(argv, "resume"):
         raise SettingsError(
             f"{parsed.configs[-1]}: sets resume: anyway, which is allowed on the command line only; remove it, or give "
@@ -192,6 +197,23 @@ def read_settings_as(kind: type[SomeSettings], argv: Sequence[str] | None, *, pr
         )
     check(parsed.settings)
     return parsed
+
+
+def _find_config(name: str) -> Path | Layers:
+    """Resolve `--config`; of a run's config.yaml, pass over the options of modules that it does not use or that are gone."""
+    found = recipes.find_recipe(name)
+    if isinstance(found, Layers) or not recipes.is_of_a_run(found):
+        return found
+    try:
+        document = load_config(read_config(found))
+    except (ValueError, yaml.YAMLError):
+        return found  # reported when it is parsed
+    if not isinstance(document, dict):
+        return found
+    chosen = [document.get(each, getattr(TrainSettings, each)) for each in MODULES]
+    used = {*TrainSettings.__dataclass_fields__, *(each for each in groups() if each in chosen)}
+    kept = {each: value for each, value in document.items() if each in used or not isinstance(value, dict)}
+    return Layers(found, (yaml.safe_dump(kept, sort_keys=False, allow_unicode=True),))
 
 
 def check(settings: TrainSettings) -> None:
