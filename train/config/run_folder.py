@@ -25,7 +25,7 @@ from kinetics_sounds.stream import Split
 
 from ..interface import Data
 from . import recipes
-from .settings import TrainSettings, chosen_groups, read_settings
+from .settings import TrainSettings, chosen_groups, read_run
 
 MOST_BYTES = 1 << 20
 """Maximum size of run.json."""
@@ -192,20 +192,23 @@ def lacks_of(facts: Mapping[str, Any]) -> list[str]:
 
 
 def reopen(folder: Path) -> Parsed[TrainSettings]:
-    """Read the settings of a run, for comparison only; see `model_of` for what is safe to use."""
+    """Read the settings of a run, for comparison only; see `model_of` for what is safe to use.
+
+    Its method need not be installed, and then has no options.
+    """
     read_facts(folder)
     path = folder / "config.yaml"
     try:
         text = read_config(path)
     except ValueError:
-        text = ""  # which `read_settings` explains
+        text = ""  # which `read_run` explains
     return _read(path, text)
 
 
 @functools.lru_cache(maxsize=16)
 def _read(path: Path, _text: str) -> Parsed[TrainSettings]:
     """Read a config, once for each content: a command asks several times, and a read takes a tenth of a second."""
-    return read_settings(["--config", str(path), "--resume=auto"])
+    return read_run(path)
 
 
 def model_of(folder: Path) -> Parsed[TrainSettings]:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -189,7 +189,7 @@ def read_settings(argv: Sequence[str] | None) -> Parsed[TrainSettings]:
 
 def read_settings_as(kind: type[SomeSettings], argv: Sequence[str] | None, *, prog: str) -> Parsed[SomeSettings]:
     """Read the settings of a command that builds the same model as ks-train."""
-    parsed = parse(kind, argv, prog=prog, groups=groups(), find_config=_find_config)
+    parsed = parse(kind, argv, prog=prog, groups=groups(), find_config=lambda name: _find_config(name, argv))
     if parsed.settings.resume == "anyway" and not named(argv, "resume"):
         raise SettingsError(
             f"{parsed.configs[-1]}: sets resume: anyway, which is allowed on the command line only; remove it, or give "
@@ -199,17 +199,43 @@ def read_settings_as(kind: type[SomeSettings], argv: Sequence[str] | None, *, pr
     return parsed
 
 
-def _find_config(name: str) -> Path | Layers:
-    """Resolve `--config`; of a run's config.yaml, pass over the options of modules that it does not use or that are gone."""
-    found = recipes.find_recipe(name)
-    if isinstance(found, Layers) or not recipes.is_of_a_run(found):
-        return found
+def read_run(config: Path) -> Parsed[TrainSettings]:
+    """Read the config.yaml of a run, to evaluate it: its method need not be installed, and then has no options."""
+    argv, method = [f"--config={config}", "--resume=auto"], _document(config).get("method")
+    if missing_module("method", method):
+        parsed = read_settings([*argv, f"--method={TrainSettings.method}"])
+        return replace(parsed, settings=replace(parsed.settings, method=str(method)))
+    return read_settings(argv)
+
+
+def missing_module(setting: str, name: object) -> str:
+    """What to do about a module that a run uses and that is not installed; empty for any other name."""
+    package = PLUGINS[setting.removeprefix("audio_")]
+    if not isinstance(name, str) or not name.isidentifier() or name in plugins.names(package):
+        return ""
+    return f"--{setting} {name} is not installed here; put its file back: {'/'.join(package.split('.')[1:])}/{name}.py"
+
+
+def _document(config: Path) -> dict[str, Any]:
+    """Contents of a config; nothing of an invalid one, which is reported when it is parsed."""
     try:
-        document = load_config(read_config(found))
+        document = load_config(read_config(config))
     except (ValueError, yaml.YAMLError):
-        return found  # reported when it is parsed
-    if not isinstance(document, dict):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _find_config(name: str, argv: Sequence[str] | None) -> Path | Layers:
+    """Resolve `--config`; of a run's config.yaml, pass over the options of modules that it does not use.
+
+    Raises SettingsError if a module that it uses is not installed, unless `argv` names another.
+    """
+    found = recipes.find_recipe(name)
+    if isinstance(found, Layers) or not recipes.is_of_a_run(found) or not (document := _document(found)):
         return found
+    for each in MODULES:
+        if not named(argv, each) and (missing := missing_module(each, document.get(each))):
+            raise SettingsError(f"{found}: {missing}")
     chosen = [document.get(each, getattr(TrainSettings, each)) for each in MODULES]
     used = {*TrainSettings.__dataclass_fields__, *(each for each in groups() if each in chosen)}
     kept = {each: value for each, value in document.items() if each in used or not isinstance(value, dict)}

@@ -33,7 +33,7 @@ class Classifier(Protocol):
 
 def classifier_of(encoders: Encoders) -> Classifier:
     """The run's method as a classifier; raises RunError if it has none."""
-    method = encoders.method
+    method = encoders.whole_method()
     if not isinstance(getattr(method, "classifier", None), nn.Module) or not callable(getattr(method, "logits", None)):
         raise RunError(
             f"{encoders.checkpoint}: its method ({type(method).__name__}) has no classifier, so clips cannot vote; train "

@@ -154,7 +154,7 @@ class TestRecord:
         run = Path(shutil.copytree(finished, tmp_path / "run"))
         first = run_folder.reopen(run)
         with monkeypatch.context() as patch:
-            patch.setattr(run_folder, "read_settings", None)  # a second read would fail
+            patch.setattr(run_folder, "read_run", None)  # a second read would fail
             assert run_folder.reopen(run) is first
 
         config = run / "config.yaml"
