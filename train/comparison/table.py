@@ -12,8 +12,8 @@ from pathlib import Path
 from kinetics_sounds import files
 
 INTERVALS = (
-    "95% interval of a mean: the root of the sum of two squares, the half-width of Student's t interval over the seeds and that of "
-    "the bootstrap interval over the clips. A difference has both sides' half-widths as if independent; it is within noise "
+    "95% interval of a mean: the root of the sum of two squares, the half-width of Student's t interval over the seeds and that "
+    "of the bootstrap interval over the clips. A difference has both sides' half-widths as if independent; it is within noise "
     "if it is not larger than that."
 )
 """Explanation below the tables."""
