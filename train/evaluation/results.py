@@ -240,7 +240,10 @@ def _has_baseline(run: Path, results: Mapping[str, Any]) -> bool:
     """Whether the untrained encoders were evaluated by this probe on the same clips with the same options."""
     path = run / f"eval/{results['probe']}_untrained/results.json"
     before = _read(path) if path.is_file() else None
-    return before is not None and set(_differing(before, results)) <= {"run", "checkpoint"}
+    own = {"run", "checkpoint"}
+    if results["probe"] == "finetune":
+        own.add("settings")  # untrained encoders have no gate
+    return before is not None and set(_differing(before, results)) <= own
 
 
 def format_scores(results: dict[str, Any], out: Path, *, what: str = "clips") -> str:

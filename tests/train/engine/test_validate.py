@@ -77,6 +77,17 @@ def test_it_is_the_loss_in_evaluation_mode_and_changes_nothing(finished: Path, s
     assert whole["val_loss"] == pytest.approx(expected)
 
 
+def test_the_loaders_memory_is_logged_once_however_often_a_run_is_validated(
+    small: Argv, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two validations of six samples, after each of two epochs."""
+    with caplog.at_level("INFO", logger="kinetics_sounds"):
+        assert pretrain.main(small(tmp_path / "run", "--val_split=test", "--workers=1")) == 0
+
+    assert len(validations(tmp_path / "run")) == 2
+    assert len([message for message in caplog.messages if message.startswith("loader: 1 worker")]) == 1
+
+
 class TestRun:
     @pytest.fixture
     def judged(self, small: Argv, tmp_path: Path) -> Path:

@@ -92,12 +92,13 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     its = open_eval_data(settings)
     facts, dataset, on, split = its.facts, its.dataset, its.on, its.split
     encoders = load(settings.run, None if settings.untrained else settings.checkpoint)
-    if not isinstance(encoders.method, Assigning):
+    method = encoders.whole_method()
+    if not isinstance(method, Assigning):
         raise RunError(
             f"{settings.run}: its method has no cluster head; take ks-eval cluster, which finds clusters by k-means"
         )
     if encoders.checkpoint is not None:
-        _check_trained(encoders.method, encoders.checkpoint, facts["data"].get("steps_per_epoch", 0))
+        _check_trained(method, encoders.checkpoint, facts["data"].get("steps_per_epoch", 0))
     with process_group.start(devices.pick_device(settings.device)) as world:
         told = {
             "checkpoint": str(encoders.checkpoint),

@@ -32,12 +32,12 @@ from ...engine import build, checkpoint
 from ...interface import Data
 from ...methods import layerwise
 from ...optim.optimizer import Optim
-from ...probes import bounded, topk_hits
+from ...probes import bounded, chance, topk_hits
 from .. import results, training
 from ..encoders import Encoders, check_claims, load, of_pictures, selected_checkpoint
 from ..eval_data import check_mel
 from ..split_pass import over_split
-from ..votes import How, vote
+from ..votes import How, labels_of, vote
 
 VIDEOS = 16
 """Videos per batch in evaluation."""
@@ -302,8 +302,9 @@ def _found(settings: Settings, its: _Asked, encoders: Encoders, hit_NLM: Mapping
     for name, place in (("best", best), *((layer, place) for place, layer in enumerate(layers))):
         for number, metric in enumerate(METRICS):
             scores |= bounded(f"{name}_{metric}", hit_NLM[its.on][:, place, number])
-    classes, tuned = len(its.dataset.labels), its.tuning.settings
-    scores |= {f"top{k}_chance": 100 * min(1.0, k / classes) for k in (1, 5)}
+    label_N, fit_M = (labels_of(open_split(settings, its.shards, name)) for name in (its.on, settings.fit_split))
+    scores |= chance(label_N, fit_M)
+    tuned = its.tuning.settings
     of_split = results.of_split(settings, its.shards, its.dataset, its.on, its.facts)
     return {
         **results.head("layerwise", settings.run, its.facts, its.first, **of_split),

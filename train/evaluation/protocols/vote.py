@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE
 from kinetics_sounds.errors import RunError
@@ -14,12 +17,12 @@ from kinetics_sounds.shards.index import Dataset
 
 from ...config import run_folder
 from ...config.settings import at_least
-from ...data.dataset import default_cache
+from ...data.dataset import default_cache, open_split
 from ...data.loader import Loading
 from ...distributed import consistency, devices, process_group
 from .. import results, votes
 from ..encoders import load
-from ..eval_data import open_eval_data
+from ..eval_data import EvalData, open_eval_data
 from ..votes import How
 
 
@@ -94,7 +97,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         "classes": dataset.classes,
         "note": dataset.note,
         "scores": {
-            **votes.accuracies(votes.vote(logit_NKC, settings.vote), label_N),
+            **votes.accuracies(votes.vote(logit_NKC, settings.vote), label_N, fit_M=_fit_labels(settings, its)),
             **votes.clip_accuracies(logit_NKC, label_N),
             "selected_on_test": float(_selected_on(settings) == on),
         },
@@ -103,6 +106,15 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     results.write(out, found)
     print(json.dumps(found) if settings.json else results.format_scores(found, out))
     return DONE
+
+
+def _fit_labels(settings: Settings, its: EvalData) -> Tensor:
+    """Labels that the classifier was trained on; those of all classes if its training split is none of this set's."""
+    splits = its.dataset.every_split.items()
+    name = next((name for name, each in splits if each.fingerprint == its.facts["fingerprint"]), None)
+    if name is None:
+        return torch.arange(len(its.dataset.labels))
+    return votes.labels_of(open_split(settings, its.shards, name))
 
 
 def _check_classes(facts: Mapping[str, Any], dataset: Dataset, *, shards: Address) -> None:
