@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from kinetics_sounds.extras import pip_install
+from kinetics_sounds.resumed import CHANGED, format_changes
 
 from .markdown import escape, plain, table
 from .result_settings import asked, differing, distinctions
@@ -48,7 +49,7 @@ def card(found: Published, *, place: str, licence: str, dataset: str) -> str:
         *_loading(place),
         *_data(facts, dataset),
         *_scores(found.results, facts["note"]),
-        *_settings(config),
+        *_settings(config, found.state.get(CHANGED)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -207,8 +208,15 @@ def _is_certain(scores: Mapping[str, float], name: str) -> bool:
     return name.endswith("_chance") and scores[name] >= 100
 
 
-def _settings(config: Mapping[str, Any]) -> list[str]:
+def _settings(config: Mapping[str, Any], changes: list[dict[str, Any]] | None) -> list[str]:
+    """The main settings, and what was changed when the run was resumed."""
     named = [
         f"{name} {escape(str(config[name]))}" for name in ("view", "encoders", "precision", "seed") if name in config
     ]
-    return ["## Settings", "", f"{', '.join(named)}; all settings that affect training are in `config.yaml`.", ""]
+    told = "all settings that affect training are in `config.yaml`."
+    if changes:
+        told = (
+            f"the run was resumed with {escape(format_changes(changes))}, so it is not one that `config.yaml` alone makes "
+            "again: that has the settings of its end."
+        )
+    return ["## Settings", "", f"{', '.join(named)}; {told}", ""]

@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 
 from kinetics_sounds import files
 from kinetics_sounds.errors import RunError
+from kinetics_sounds.resumed import CHANGED, are_changes, format_changes
 
 from ..publishing import result_settings
 from ..publishing.contents import SUMS
@@ -183,6 +184,8 @@ def _data(told: Mapping[str, Any]) -> Mapping[str, Any]:
 def _facts(told: Mapping[str, Any]) -> dict[str, str]:
     facts = {name: told.get(name, "") for name in ("recipe", "classes", "train_split", "note")}
     facts |= {name: _data(told).get(name, "") for name in ("samples", "steps", "batch")}
+    if are_changes(changes := told.get(CHANGED)) and changes:
+        facts["resumed_with"] = format_changes(changes)
     return {name: str(value) for name, value in facts.items() if value not in ("", None)}
 
 

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from kinetics_sounds.command import command
 from kinetics_sounds.extras import pip_install
 from kinetics_sounds.pipelines.publishing import run
+from kinetics_sounds.resumed import CHANGED
 
 from ...canaries import WORD, told
 from ...hub_server import Hub
@@ -206,6 +207,29 @@ def test_a_run_that_is_not_finished_is_noted(
         assert publish(trained, f"--out={tmp_path / name}", f"--checkpoint={name}") == 0
         said = [line for line in capsys.readouterr().err.splitlines(keepends=True) if "not finished" in line]
         assert said == ([f"note: the run is not finished: {told}"] if told else [])
+
+
+def test_the_card_tells_what_was_changed_when_the_run_was_resumed(trained: Path, tmp_path: Path) -> None:
+    """Of the checkpoint of step 400 nothing was changed yet."""
+    changes = [
+        {"step": 400, "setting": "optim.lr", "before": 0.1, "after": 0.2},
+        {"step": 400, "setting": "mine.place", "before": f"/home/{WORD}/a", "after": "b"},
+    ]
+    path = trained / "checkpoints/step-00000500/state.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), CHANGED: changes}))
+    (trained / "run.json").write_text(json.dumps(FACTS | {CHANGED: changes}))
+    for name in ("last", "best"):
+        assert publish(trained, f"--out={tmp_path / name}", f"--checkpoint={name}") == 0
+
+    cards = {name: (tmp_path / name / "README.md").read_text().replace("\\", "") for name in ("last", "best")}
+    assert (
+        "the run was resumed with optim.lr 0.2 from step 400 on (was 0.1), mine.place b from step 400" in cards["last"]
+    )
+    assert "all settings that affect training are in `config.yaml`" not in cards["last"]
+    assert read(tmp_path / "last", "run.json")[CHANGED][0] == changes[0]
+    assert [place for place, text in told(tmp_path / "last") if WORD in text] == []
+    assert "all settings that affect training are in `config.yaml`" in cards["best"]
+    assert CHANGED not in read(tmp_path / "best", "run.json")
 
 
 def protocol(**more: Any) -> dict[str, Any]:
