@@ -100,7 +100,7 @@ def _counts(plan: ListPlan, became: Became | None, split: str, asked: int) -> di
     return {"rows": rows["rows"], **found, **{kind: rows[kind] for kind in BAD}, **some, "asked": asked, **done}
 
 
-_BECAME = {"ok": "ok", "vanished": "unavailable for good", "not_had": "not found yet"}
+_BECAME = {"ok": "ok", "vanished": "gone or unusable", "not_had": "not found yet"}
 """What became of the requested clips, in words."""
 
 

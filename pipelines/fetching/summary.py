@@ -197,7 +197,8 @@ def _outcomes(report: Mapping[str, Any]) -> Iterator[str]:
     if missing:
         lost = report["kinds"].get(Kind.PERMANENT, 0)
         told = [f"{missing - lost} will be retried by the next run"] if missing > lost else []
-        told += [f"{lost} will not be tried again (to try anyway: --retry permanent)"] if lost else []
+        anyway = "a further --source may have them; to try these again: --retry permanent"
+        told += [f"{lost} will not be requested again from these sources ({anyway})"] if lost else []
         yield f"of the missing clips, {', '.join(told)}"
         for status, keys in report["missing_such_as"].items():
             more = report["statuses"][status] - len(keys)

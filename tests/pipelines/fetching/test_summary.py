@@ -120,7 +120,10 @@ def test_the_summary_says_what_the_report_holds(tmp_path: Path) -> None:
 
     assert summary(report, Path("data/mine")).splitlines() == [
         "3 of 5 annotated clips ok; missing: 1 private, 1 network",
-        "of the missing clips, 1 will be retried by the next run, 1 will not be tried again (to try anyway: --retry permanent)",
+        (
+            "of the missing clips, 1 will be retried by the next run, 1 will not be requested again from these sources "
+            "(a further --source may have them; to try these again: --retry permanent)"
+        ),
         "private: id2_000003_000005",
         "network: id3_000003_000005",
         "sources: 2 from local:/a, 1 from cvdf",
@@ -154,7 +157,10 @@ def test_a_build_without_a_clip_names_no_source() -> None:
 
     assert summary(none, Path()).splitlines()[:4] == [
         "0 of 1 annotated clip ok; missing: 1 private",
-        "of the missing clips, 1 will not be tried again (to try anyway: --retry permanent)",
+        (
+            "of the missing clips, 1 will not be requested again from these sources "
+            "(a further --source may have them; to try these again: --retry permanent)"
+        ),
         "private: id2_000003_000005",
         "of the ok clips, 0 silent, 0 with a still picture",
     ]
