@@ -49,6 +49,8 @@ class ClipNames:
         self.whole = {"auto": None, "yes": True, "no": False}[trimmed]
         fields = _fields(pattern, option) if pattern else ()
         self.timed = bool(set(_TIMES).intersection(fields))
+        self.one_video = not {"label", "split"}.intersection(fields)
+        """Whether an ID names one video, whatever the clip's label and split."""
         self.depth = pattern.count("/") + 1
         """Number of path components of a name."""
         self.examples: Sequence[str] = (f"{self._formatted(_EXAMPLE)}.mp4 ({pattern})",) if pattern else PATTERNS

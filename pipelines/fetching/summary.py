@@ -36,6 +36,8 @@ EXAMPLES = 3
 class Account:
     """Counts of outcomes, updated while they pass through."""
 
+    one_video: bool = True
+    """Whether an ID names one video."""
     statuses: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
@@ -117,7 +119,7 @@ class Account:
             "fingerprint": manifest.fingerprint(clip.key for clip in self.clips),
             **both,
             "bytes": self.bytes,
-            "in_several_splits": several_splits.in_several_splits(self.clips),
+            "in_several_splits": several_splits.in_several_splits(self.clips) if self.one_video else {},
             "in_former_class": self.in_former_class,
             "flags": dict(self.flags),
             "remarks": dict(self.remarks.most_common()),

@@ -105,8 +105,26 @@ def test_overlapping_rows_of_two_classes_are_warned_of_once(tmp_path: Path, capl
     assert build.main(argv) == 1
     assert caplog.text.count(told) == 2
     caplog.clear()
-    build.main([*argv[4:], "--clips", str(tmp_path / "mine.csv"), "--dry_run"])
+    build.main([*argv[4:], "--clips", str(tmp_path / "mine.csv"), "--out", str(tmp_path / "other"), "--dry_run"])
     assert caplog.text.count(told) == 1
+
+
+def test_where_names_have_the_class_one_id_is_no_single_video(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inline(monkeypatch)
+    for name in ("dog/a.mp4", "cat/a.mp4"):
+        video(tmp_path / "videos" / name, seconds=4)
+    argv = [*arguments(tmp_path, "dog,a,0,3,train", "cat,a,1,4,test"), "--local.names", "{label}/{id}"]
+
+    for each in ([*argv, "--dry_run"], argv):
+        assert build.main(each) == 0
+        assert "in more than one split" not in capsys.readouterr().out
+        assert caplog.text == ""
+    assert json.loads((tmp_path / "out/report.json").read_text())["in_several_splits"] == {}
 
 
 def test_a_file_that_is_cut_off_is_told_from_one_that_is_too_short(
