@@ -76,8 +76,8 @@ class OnDisk(Source, Protocol):
     def near_miss(self, clip: Clip) -> str:
         """The file that seems to be the clip's, why it is not a candidate, and the remedy; empty if there is none."""
 
-    def ambiguous(self, clips: Iterable[Clip]) -> str:
-        """The clips' names that stand for several different files, and the remedy; empty if there are none."""
+    def ambiguous(self, clips: Iterable[Clip]) -> tuple[frozenset[str], str]:
+        """Keys of clips whose name stands for several different files, and the names and the remedy; empty if there are none."""
 
 
 def advice(

@@ -159,7 +159,7 @@ def _folder(
     return {
         "files": files,
         "first_files": list(first),
-        "advice": [*filter(None, [source.ambiguous(found)]), *hints],
+        "advice": [*filter(None, [source.ambiguous(found)[1]]), *hints],
         "opened": len(opened),
         "good": len(opened) - len(bad),
         "bad": bad,

@@ -285,7 +285,30 @@ def test_encoders_that_were_evaluated_with_other_options_do_not_stand_beside_a_p
     write(trained, "svm_ucf101_crisscross_untrained", protocol(checkpoint="untrained") | {"given": {}})
 
     assert publish(trained, f"--out={tmp_path / 'out'}") == 0
-    assert "Untrained encoders were not evaluated" in (tmp_path / "out/README.md").read_text()
+    told = "Untrained encoders were evaluated otherwise, and are not shown: no svm.cs."
+    assert told in (tmp_path / "out/README.md").read_text().replace("\\", "")
+
+
+def test_two_evaluations_by_one_probe_name_the_settings_that_differ(trained: Path, tmp_path: Path) -> None:
+    """Untrained encoders were evaluated with two clips alone; the same result in another folder is told once."""
+    for name, more in (
+        ("knn", {"clips": 10}),
+        ("knn_again", {"clips": 10}),
+        ("knn_2", {"clips": 2, "scores": {"top1": 50.0, "c": 1e-5}}),
+        ("knn_untrained", {"clips": 2, "checkpoint": "untrained", "scores": {"top1": 9.5}}),
+    ):
+        write(trained, name, result(**more))
+    assert publish(trained, f"--out={tmp_path / 'out'}") == 0
+
+    card = (tmp_path / "out/README.md").read_text().replace("\\", "")
+    other, first = card.split("### knn on 2000 of test, ")[1:]
+    assert first.startswith("clips per video 2\n")
+    assert "| top1 | 50.00 | 9.50 |  |" in first
+    assert "| c |" not in first
+    assert "Chosen C of the SVM: c 1e-05." in first
+    assert "Untrained" not in first
+    assert other.startswith("clips per video 10\n")
+    assert "Untrained encoders were evaluated otherwise, and are not shown: clips per video 2." in other
 
 
 def test_of_two_architectures_both_are_named_with_their_options(trained: Path, tmp_path: Path) -> None:
