@@ -65,9 +65,12 @@ def _what(found: Published) -> str:
         if audio
         else f"A video and an audio encoder ({backbone})"
     )
+    val_split = config.get("val_split") if "best" in found.state else None
+    selected = f" It is the best checkpoint on the split {escape(str(val_split))}, so its scores there are optimistic."
     return (
         f"{networks}, trained by {method} with kinetics-sounds {version}: {found.state['step']:,}"
         f"{f' of {of_steps:,}' if of_steps else ''} steps of {batch} clips; {found.parameters:,} weights (safetensors)."
+        f"{selected if val_split else ''}"
     )
 
 

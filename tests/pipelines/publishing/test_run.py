@@ -232,6 +232,16 @@ def test_the_card_tells_what_was_changed_when_the_run_was_resumed(trained: Path,
     assert CHANGED not in read(tmp_path / "best", "run.json")
 
 
+def test_the_card_names_the_split_that_the_checkpoint_was_selected_on(trained: Path, tmp_path: Path) -> None:
+    """The one of step 400 is the best."""
+    (trained / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"val_split": "test"}))
+    for name in ("best", "last"):
+        assert publish(trained, f"--out={tmp_path / name}", f"--checkpoint={name}") == 0
+
+    told = "It is the best checkpoint on the split test, so its scores there are optimistic."
+    assert [told in (tmp_path / name / "README.md").read_text() for name in ("best", "last")] == [True, False]
+
+
 def protocol(**more: Any) -> dict[str, Any]:
     """Results of a paper's protocol, as ks-eval --protocol writes them."""
     return result(

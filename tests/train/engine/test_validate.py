@@ -175,6 +175,16 @@ def test_a_run_goes_on_with_other_settings_when_it_is_told_to(
     assert [line["step"] for line in lines(out)] == [1, 2, 3, 4, 5, 6, 7]
 
 
+@pytest.mark.parametrize(("split", "told"), [("test", True), ("train", False)])
+def test_a_run_that_selects_on_the_test_split_says_so_as_it_starts(
+    split: str, told: bool, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pretrain.main(small(tmp_path / "run", "--steps=1", f"--val_split={split}")) == 0
+
+    note = "note: --val_split test: the best checkpoint is selected on it, so its scores there are optimistic"
+    assert (note in capsys.readouterr().out) == told
+
+
 def test_a_run_and_its_results_tell_what_was_changed_when_it_was_resumed(
     finished: Path, shards: Path, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,7 +23,7 @@ from ...engine import checkpoint_state
 from ...probes import cluster
 from .. import results
 from ..encoders import Encoders, load
-from ..eval_data import open_eval_data
+from ..eval_data import note_selected, open_eval_data, selected_on
 from ..features import mean_over_clips
 from ..split_pass import over_split
 
@@ -124,9 +124,12 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         "note": dataset.note,
         "scores": scores,
     }
+    if (selected := selected_on(settings, facts, dataset)) == on:
+        scores["selected_on_test"] = 1.0
     out = results.folder(settings, "cluster_head")
     results.write(out, document)
-    print(json.dumps(document) if settings.json else results.format_scores(document, out))
+    lines = [results.format_scores(document, out), *note_selected(selected, on)]
+    print(json.dumps(document) if settings.json else "\n".join(lines))
     return DONE
 
 

@@ -25,7 +25,7 @@ from ...models.heads import AmfmSettings
 from ...optim.optimizer import Optim
 from .. import results, training, votes
 from ..encoders import check_claims, load, of_pictures, selected_checkpoint
-from ..eval_data import check_mel
+from ..eval_data import check_mel, note_selected, selected_on
 from ..votes import How
 
 
@@ -146,8 +146,10 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     of_split = results.of_split(settings, shards, dataset, on, facts)
     head = results.head("finetune", settings.run, facts, first, **of_split)
     found = {**head, **_body(settings, dataset, shards, workers=tuning.settings.workers, val=val, on=on)}
+    if (selected := selected_on(settings, facts, dataset)) == on:
+        found["scores"]["selected_on_test"] = 1.0
     results.write(out, found)
-    lines = [results.format_scores(found, out)]
+    lines = [results.format_scores(found, out), *note_selected(selected, on)]
     if on == val:
         lines.append(
             f"note: {found['tuned']} was selected on the split {on!r}, which it is evaluated on; see --val_split and --on_split"

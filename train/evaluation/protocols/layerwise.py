@@ -35,7 +35,7 @@ from ...optim.optimizer import Optim
 from ...probes import bounded, chance, topk_hits
 from .. import results, training
 from ..encoders import Encoders, check_claims, load, of_pictures, selected_checkpoint
-from ..eval_data import check_mel
+from ..eval_data import check_mel, note_selected, selected_on
 from ..split_pass import over_split
 from ..votes import How, labels_of, vote
 
@@ -160,9 +160,12 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     if not world.is_main:
         return DONE
     found = _found(settings, its, encoders, hit_NLM)
+    if (selected := selected_on(settings, its.facts, its.dataset)) == its.on:
+        found["scores"]["selected_on_test"] = 1.0
     results.write(its.out, found)
-    print(json.dumps(found) if settings.json else results.format_scores(found, its.out))
-    if found["scores"]["selected_on_test"] and not settings.json:
+    lines = [results.format_scores(found, its.out), *note_selected(selected, its.on)]
+    print(json.dumps(found) if settings.json else "\n".join(lines))
+    if found["best_on"] == its.on and not settings.json:
         told = f"{found['best']} was selected as the best layer on the split {its.on!r}, which it is evaluated on"
         print(f"note: {told}; see --val_split and --on_split")
     return DONE

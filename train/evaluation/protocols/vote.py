@@ -15,14 +15,13 @@ from kinetics_sounds.errors import RunError
 from kinetics_sounds.settings import Parsed
 from kinetics_sounds.shards.index import Dataset
 
-from ...config import run_folder
 from ...config.settings import at_least
 from ...data.dataset import default_cache, open_split
 from ...data.loader import Loading
 from ...distributed import consistency, devices, process_group
 from .. import results, votes
 from ..encoders import load
-from ..eval_data import EvalData, open_eval_data
+from ..eval_data import EvalData, note_selected, open_eval_data, selected_on
 from ..votes import How
 
 
@@ -89,6 +88,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         if not world.is_main:
             return DONE
     of_split = results.of_split(settings, its.shards, dataset, on, facts)
+    selected = selected_on(settings, facts, dataset)
     found = {
         **results.head("vote", settings.run, facts, encoders.checkpoint, **of_split),
         "samples": len(split),
@@ -99,12 +99,13 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         "scores": {
             **votes.accuracies(votes.vote(logit_NKC, settings.vote), label_N, fit_M=_fit_labels(settings, its)),
             **votes.clip_accuracies(logit_NKC, label_N),
-            "selected_on_test": float(_selected_on(settings) == on),
+            "selected_on_test": float(selected == on),
         },
     }
     out = settings.out or settings.run / "eval" / "vote"
     results.write(out, found)
-    print(json.dumps(found) if settings.json else results.format_scores(found, out))
+    lines = [results.format_scores(found, out), *note_selected(selected, on)]
+    print(json.dumps(found) if settings.json else "\n".join(lines))
     return DONE
 
 
@@ -126,8 +127,3 @@ def _check_classes(facts: Mapping[str, Any], dataset: Dataset, *, shards: Addres
             f"{shards}: is of {theirs[1]} classes ({theirs[0]}), and the run's classifier tells {own[1]} apart ({own[0]}); "
             "give the shards of the run's own classes with --shards"
         )
-
-
-def _selected_on(settings: Settings) -> str | None:
-    """Split that the checkpoint was selected on, if it is the best one."""
-    return run_folder.reopen(settings.run).settings.val_split if settings.checkpoint == "best" else None
