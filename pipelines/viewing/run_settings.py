@@ -51,7 +51,13 @@ def _flat(table: Mapping[str, object], before: str = "") -> Iterator[tuple[str, 
 
 
 def shown(settings: Sequence[Mapping[str, str]]) -> tuple[list[str], int]:
-    """Names of the settings to show of these runs, and how many more differ."""
-    names = [name for name in dict.fromkeys(name for each in settings for name in each) if name not in IN_FACTS]
-    differ = [name for name in names if name not in MAIN and len({each.get(name) for each in settings}) > 1]
+    """Names of the settings to show of these runs, and how many more of those that all have differ."""
+    names = list(dict.fromkeys(name for each in settings for name in each))
+    differ = [
+        name
+        for name in names
+        if name not in (*MAIN, *IN_FACTS)
+        and all(name in each for each in settings)
+        and len({each[name] for each in settings}) > 1
+    ]
     return [name for name in MAIN if name in names] + differ[:MOST_SHOWN], len(differ[MOST_SHOWN:])
