@@ -20,8 +20,6 @@ KINETICS = "k400"
 FINGERPRINTS = "fingerprints.json"
 EXAMPLES = 3
 """Number of class indices shown in an error."""
-MAX_JSON = 1 << 20
-"""Maximum size of `fingerprints.json` in bytes."""
 
 
 class Labels:
@@ -149,7 +147,7 @@ def fingerprints_of(folder: Path) -> dict[str, object]:
     """Contents of a published folder's `fingerprints.json`; raises ListError if it is invalid."""
     path = folder / FINGERPRINTS
     try:
-        found = files.read_json(path, most_bytes=MAX_JSON)
+        found = files.read_json(path, most_bytes=list_origin.MAX_BYTES)
     except (OSError, ValueError) as error:
         raise ListError(
             f"{path}: cannot be read: {error}; get the folder again, or give its splits' CSVs alone"

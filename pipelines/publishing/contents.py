@@ -12,6 +12,7 @@ from kinetics_sounds import files
 from kinetics_sounds.clip import SPLITS
 from kinetics_sounds.errors import PublishError
 
+from .. import list_origin
 from . import tables
 from .tables import Row
 
@@ -47,7 +48,7 @@ OF_THE_LIST = (CARD, CLASSES)
 OF_THE_HUB = (".git", ".gitattributes", ".cache/huggingface")
 """Additional files of a folder downloaded from the Hub."""
 
-MOST_BYTES = 64 << 20
+MOST_BYTES = list_origin.MAX_BYTES
 """Maximum size of each small file in bytes; SHA256SUMS has about 100 bytes per file."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
