@@ -30,7 +30,7 @@ _EXAMPLE = Clip("---g-f_I2yQ", 1, 11, "people marching", "train")
 Trimmed = Literal["auto", "yes", "no"]
 SPAN_ALONE = "named like a whole video but as long as the span: used as the span (see --local.trimmed)"
 """Detail of a clip whose file is named without times, and was taken for the span itself."""
-FIRST_OF_SEVERAL = "taken from the first of several different files of the name"
+ONE_OF_SEVERAL = "taken from one of several different files of the name"
 """Detail of a clip whose name without times is that of several files of different sizes."""
 ANOTHER_FILE = "taken from another file of the name, since the first is"
 """Begin of the detail of a clip of which the first file of its name is not usable; the status of that follows."""
@@ -49,6 +49,8 @@ class ClipNames:
         self.whole = {"auto": None, "yes": True, "no": False}[trimmed]
         fields = _fields(pattern, option) if pattern else ()
         self.timed = bool(set(_TIMES).intersection(fields))
+        self.one_video = not {"label", "split"}.intersection(fields)
+        """Whether an ID names one video, whatever the clip's label and split."""
         self.depth = pattern.count("/") + 1
         """Number of path components of a name."""
         self.examples: Sequence[str] = (f"{self._formatted(_EXAMPLE)}.mp4 ({pattern})",) if pattern else PATTERNS

@@ -31,13 +31,18 @@ def read_config(path: Path) -> str:
     return data.decode()
 
 
+def load_config(text: str) -> object:
+    """Parse the text of a config within its bounds; raises ValueError or YAMLError if it is not one."""
+    check_bounds(text)
+    return get_loader("yaml")(text)
+
+
 def split_base(text: str) -> tuple[object, str]:
     """Split a config into its `base` (None if it has none) and the rest.
 
     Raises ValueError or YAMLError if the text is not a config.
     """
-    check_bounds(text)
-    document = get_loader("yaml")(text)
+    document = load_config(text)
     if not isinstance(document, dict) or document.get("base") is None:
         return None, text
     base = document.pop("base")
@@ -53,8 +58,7 @@ def check_config(text: str, shape: Mapping[str, Any], *, place: object) -> str:
     """
     if len(text.encode()) > MOST_CONFIG_BYTES:
         raise ValueError(f"is longer than {MOST_CONFIG_BYTES >> 10} KiB, more than any config")
-    check_bounds(text)
-    document = get_loader("yaml")(text)
+    document = load_config(text)
     if not isinstance(document, dict):
         raise ValueError("Unexpected config: not a mapping of settings")
     renamed = rename_keys(document, place=place, accepts=lambda name: has_setting(shape, name))

@@ -19,6 +19,7 @@ from kinetics_sounds.errors import KineticsSoundsError, SourceError
 from kinetics_sounds.ledger import Ledger, PartEntry
 from kinetics_sounds.ledger import name_of as source_name
 from kinetics_sounds.lists import ClipList
+from kinetics_sounds.progress import log as logger
 from kinetics_sounds.quantities import plural
 from kinetics_sounds.settings import choices, parse
 from kinetics_sounds.sources import OnDisk, Source, TarSource
@@ -35,7 +36,7 @@ from .fetching.forecast import forecast, forecast_text
 from .fetching.list_classes import class_list_of, files_of, name_of
 from .fetching.list_plan import ListPlan
 from .fetching.list_report import Became
-from .fetching.plan import shared_videos
+from .fetching.plan import overlapping, shared_videos
 from .fetching.replaced import check_classes, check_clips, check_sources, left_out_lines
 from .fetching.summary import Account, next_step, summary
 from .fetching.throttle import RetryPolicy
@@ -87,7 +88,7 @@ def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
         print(json.dumps(expected) if settings.json else forecast_text(expected))
         return SOME_FAILED if job.lists and not job.lists.sound else DONE
     began = time.monotonic()
-    account, stats = Account(), RunStats()
+    account, stats = Account(one_video=sources.name_one_video(job.sources.values())), RunStats()
     failed: KineticsSoundsError | None = None
     blocked: StopReason | None = None
     with (
@@ -184,6 +185,8 @@ def _prepare(settings: BuildSettings, groups: Mapping[str, Any]) -> Job:
         clips, rows = inputs.from_annotations(class_list, splits, settings, out, log)
     if not settings.source:
         check_ids(clips)
+    if sources.name_one_video(asked.values()) and (warning := overlapping(clips)):
+        logger.warning("%s", warning)
     left_out = check_clips(clips, out, listed=planned is not None)
     told = [*sources.naming_examples(asked, clips), *left_out_lines(left_out, out)]
     print(f"sources: {', '.join(map(source_name, asked))}", *told, sep="\n", file=log)

@@ -44,8 +44,9 @@ def load(place: str | Path, checkpoint: str | None = "last") -> "Encoders":
         raw = train.RawClip(frames_THWC=frames_THWC, fps=25.0, mel_FT=encoders.mel_image(waveform))
         video_D, audio_D = encoders.features(raw)
 
-    Raises RunError if the folder is not a run or the checkpoint is missing or damaged, RemoteError if the Hub cannot deliver
-    it.
+    The method of the run need not be installed: a warning says so, and `encoders.method` has the encoders alone. Raises
+    RunError if the folder is not a run, the checkpoint is missing or damaged, or its backbone or view is not installed,
+    RemoteError if the Hub cannot deliver it.
     """
     from .evaluation.encoders import load as load_encoders
 

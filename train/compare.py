@@ -26,6 +26,7 @@ from kinetics_sounds.shards import reader
 
 from . import evaluate
 from .comparison import table
+from .comparison.facts import row_facts
 from .comparison.forecast import forecast
 from .comparison.plan import OWN, Plan, has_untrained, is_probe, is_seeded, planned
 from .comparison.table import Row
@@ -61,9 +62,9 @@ class CompareSettings:
     """Comma-separated ks-eval probes and protocols to run on each run. With finetune, recipes of --method supervised vote with
     their own classifier (of the best checkpoint if they have a --val_split)."""
     out: Path = Path("compared")
-    """Folder of the runs, their results and the table."""
+    """Folder of the runs and the table; results of each run are in its eval/compare, where ks-view and ks-publish find them."""
     plan: bool = False
-    """Print the plan with an estimate of time and disk space, and exit."""
+    """Print the plan and exit: steps, disk space, and the time of shipped recipes."""
 
 
 def compare(argv: Sequence[str]) -> int:
@@ -177,6 +178,7 @@ def _row(plan: Plan, recipe: str, seed: int, stop: Stop) -> None:
     """Pretrain one recipe with one seed, and evaluate it; raises RunError."""
     folder = plan.folder(recipe, seed)
     run = folder / "run"
+    _move_results(folder)
     words = ["--config", recipe, "--shards", str(plan.shards), "--seed", str(seed), "--out", str(run)]
     words += plan.options(recipe)
     if not (folder / "trained").exists():
@@ -192,17 +194,16 @@ def _row(plan: Plan, recipe: str, seed: int, stop: Stop) -> None:
 
 def _evaluate(plan: Plan, recipe: str, seed: int, together: Sequence[str], *, untrained: bool, stop: Stop) -> None:
     """Run ks-eval for the missing results of several probes or of one protocol; raises RunError."""
-    folder = plan.folder(recipe, seed)
-    run = folder / "run"
+    run = plan.folder(recipe, seed) / "run"
     votes = not has_untrained(together[0])
     which, name = _checkpoint(run, best=votes and plan.chosen(recipe))
     wanted = "untrained" if untrained else name
-    missing = [name for name in together if _checkpoint_of(_result(folder, name, untrained=untrained)) != wanted]
+    missing = [name for name in together if _checkpoint_of(_result(run, name, untrained=untrained)) != wanted]
     how = ["--untrained"] if untrained else ["--checkpoint", which]
     if is_seeded(together[0]):  # then untrained encoders have the run's initial weights
         how += ["--seed", str(seed)]
     for each in [missing] if len(missing) == len(together) else [[name] for name in missing]:
-        out = folder / ("untrained" if untrained else "results")
+        out = _results_folder(run, untrained=untrained)
         out = out if len(each) > 1 else out / each[0]
         print(f"{Path(recipe).stem}, seed {seed}: {', '.join(each)}{' untrained' if untrained else ''}", flush=True)
         words = [*each, "--run", str(run), "--shards", str(plan.shards), "--out", str(out), *how]
@@ -217,8 +218,22 @@ def _checkpoint(run: Path, *, best: bool) -> tuple[str, str]:
     return "last", last.name
 
 
-def _result(folder: Path, protocol: str, *, untrained: bool) -> Path:
-    return folder / ("untrained" if untrained else "results") / protocol / "results.json"
+def _results_folder(run: Path, *, untrained: bool) -> Path:
+    """Folder of a run's results, apart from those that the user makes with other options."""
+    return run / "eval" / ("compare_untrained" if untrained else "compare")
+
+
+def _result(run: Path, protocol: str, *, untrained: bool) -> Path:
+    return _results_folder(run, untrained=untrained) / protocol / "results.json"
+
+
+def _move_results(folder: Path) -> None:
+    """Move results that 0.2.0 wrote beside the run into it."""
+    for name, untrained in (("results", False), ("untrained", True)):
+        place = _results_folder(folder / "run", untrained=untrained)
+        if (folder / name).is_dir() and not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).rename(place)
 
 
 def _checkpoint_of(path: Path) -> str:
@@ -226,12 +241,12 @@ def _checkpoint_of(path: Path) -> str:
     return str(_read(path).get("checkpoint", "")) if path.is_file() else ""
 
 
-def _scores(path: Path) -> dict[str, float]:
-    """Read the scores of a results.json; raise RunError if it is not one."""
-    scores = _read(path).get("scores")
-    if not isinstance(scores, dict) or not scores:
+def _read_result(path: Path) -> dict[str, Any]:
+    """Read a results.json; raise RunError if it is not one."""
+    found = _read(path)
+    if not isinstance(found.get("scores"), dict) or not found["scores"]:
         raise RunError(f"{path}: is not a result of ks-eval; delete it and run again")
-    return scores
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -277,19 +292,21 @@ def _results(plan: Plan, recipe: str) -> Iterator[Row]:
     """Yield one row per seed and protocol of a recipe."""
     asked, modality = plan.asked(recipe), plan.modality(recipe)
     for seed in plan.seeds:
-        folder = plan.folder(recipe, seed)
+        run = plan.folder(recipe, seed) / "run"
+        facts = _read(run / "run.json") if (run / "run.json").is_file() else {}
         for protocol, name in asked.items():
             found: dict[bool, Mapping[str, Any]] = {} if has_untrained(name) else {True: {}}
             for untrained in (False, True):
-                path = _result(folder, name, untrained=untrained)
+                path = _result(run, name, untrained=untrained)
                 with contextlib.suppress(RunError):  # damaged results are reported among the failures
-                    found |= {untrained: _scores(path)} if path.is_file() else {}
+                    found |= {untrained: _read_result(path)} if path.is_file() else {}
             if len(found) == 2:
                 yield Row(
                     recipe=Path(recipe).stem,
                     seed=seed,
                     protocol=protocol,
-                    scores=found[False],
-                    untrained=found[True],
+                    scores=found[False]["scores"],
+                    untrained=found[True].get("scores", {}),
                     modality=modality if is_probe(name) else "both",
+                    facts=row_facts(found[False], facts),
                 )

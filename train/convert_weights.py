@@ -94,7 +94,7 @@ def _run(words: Sequence[str]) -> int:
             converted = _converted(settings, model, parsed, scratch)
         facts = _facts(settings, recipe, authors, converted)
         checkpoint.save_tensors(part / "checkpoints", 0, {"model": converted.tensors}, state={})
-        files.write_bytes(part / "config.yaml", parsed.text.encode())
+        files.write_bytes(part / "config.yaml", run_folder.config_text(parsed).encode())
         files.write_bytes(part / "run.json", (json.dumps(facts, indent=2) + "\n").encode())
         part.replace(out)
         files.sync_folder(out.parent)

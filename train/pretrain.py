@@ -123,6 +123,11 @@ def _say(settings: TrainSettings, split: stream.Split, world: World) -> None:
         world.print_main(
             "note: the shards have no selection and content fingerprints; run ks-shard again to add them (it keeps the tars)"
         )
+    if settings.val_split is not None and settings.val_split.rpartition("_")[2] == "test":
+        world.print_main(
+            f"note: --val_split {settings.val_split}: the best checkpoint is selected on it, so its scores there are optimistic; "
+            "select on another split to evaluate on this one"
+        )
     if settings.window is not None:
         world.print_main(
             f"window: samples are shuffled among {settings.window} shards at a time (--window, --cache_gb)"

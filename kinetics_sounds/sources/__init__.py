@@ -23,6 +23,7 @@ __all__ = [
     "absolute",
     "advice",
     "load",
+    "name_one_video",
     "naming_examples",
     "options",
 ]
@@ -76,8 +77,8 @@ class OnDisk(Source, Protocol):
     def near_miss(self, clip: Clip) -> str:
         """The file that seems to be the clip's, why it is not a candidate, and the remedy; empty if there is none."""
 
-    def ambiguous(self, clips: Iterable[Clip]) -> str:
-        """The clips' names that stand for several different files, and the remedy; empty if there are none."""
+    def ambiguous(self, clips: Iterable[Clip]) -> tuple[frozenset[str], str]:
+        """Keys of clips whose name stands for several different files, and the names and the remedy; empty if there are none."""
 
 
 def advice(
@@ -108,6 +109,11 @@ def naming_examples(asked: Mapping[Address, object], clips: Sequence[Clip]) -> l
     """How each source's pattern names the first clip; raises SettingsError if one gives two clips one name."""
     lines = (source.naming.check(clips) for source in asked.values() if isinstance(source, Named))
     return [line for line in lines if line]
+
+
+def name_one_video(asked: Iterable[object]) -> bool:
+    """Whether an ID names one video in all sources, whatever a clip's label and split."""
+    return all(source.naming.one_video for source in asked if isinstance(source, Named))
 
 
 @runtime_checkable

@@ -3,6 +3,7 @@
 Finds trimmed clips and whole videos by their names (`clip_names`), in any container of `SUFFIXES`, at any depth.
 """
 
+import contextlib
 import errno
 import functools
 import heapq
@@ -23,27 +24,8 @@ from ..quantities import first_of
 
 NAMED = 3
 """Number of example files in the message if nothing was found."""
-UNREAD = (
-    *(
-        ".mxf",
-        ".dv",
-        ".gif",
-        ".rm",
-        ".rmvb",
-        ".qt",
-        ".3g2",
-        ".divx",
-        ".ogm",
-        ".m2t",
-        ".mod",
-        ".tod",
-        ".mpe",
-        ".m1v",
-        ".m2v",
-    ),
-    *(".y4m", ".h264", ".h265", ".hevc", ".mjpeg", ".wtv", ".nut"),
-)
-"""Extensions of other videos: these files are not read, and are named in messages."""
+UNREAD = (".mxf", ".dv", ".rm", ".rmvb", ".qt", ".3g2", ".divx", ".ogm", ".m2t", ".mod", ".tod", ".mpe", ".wtv", ".nut")
+"""Extensions of other videos with sound: these files are not read, and are named in messages."""
 
 absolute = absolute_folder
 
@@ -141,15 +123,10 @@ class Source:
         return self._seen.count, self._seen.first
 
     def near_miss(self, clip: Clip) -> str:
-        """A file named as the clip in a container that is not read, or in another case, or by its start alone, and the remedy.
+        """A file named by the clip's start alone, or in another case, or in a container that is not read, and the remedy.
 
         Empty if there is none.
         """
-        for name in self.naming.of(clip):
-            if path := self._seen.unread.get(name):
-                return (
-                    f"{self._origin(path)} is in a container that is not read; convert it to mp4, such as with ffmpeg"
-                )
         for name, said in self.naming.near(clip).items():
             if paths := self._seen.by_stem.get(name):
                 return f"{self._origin(paths[0])} {said}"
@@ -158,19 +135,29 @@ class Source:
                 return (
                     f"{self._origin(path)} is {name} but for upper and lower case; rename the file, or change the row"
                 )
+        for name in self.naming.of(clip):
+            if path := self._seen.unread.get(name):
+                return (
+                    f"{self._origin(path)} is in a container that is not read; convert it to mp4, such as with ffmpeg"
+                )
         return ""
 
-    def ambiguous(self, clips: Iterable[Clip]) -> str:
-        """Names without times that several files of different sizes have, with the remedy; empty if there are none.
+    def ambiguous(self, clips: Iterable[Clip]) -> tuple[frozenset[str], str]:
+        """Clips named without times whose name several files of different sizes have: their keys, and the names and the remedy.
 
         A file that is named with the times of a clip comes before these, and another container may hold the same recording.
         """
-        several: dict[str, list[str]] = {}
+        keys: dict[str, list[str]] = {}
         for clip in clips:
             for name in self.naming.untimed(clip):
                 if len(paths := self._seen.by_stem.get(name, ())) > 1 and self.candidates(clip)[0] == paths[0]:
-                    several[name] = [path for path in paths if _rank(path)[0] == _rank(paths[0])[0]]
+                    keys.setdefault(name, []).append(clip.key)
+        several = {name: _of_one_container(self._seen.by_stem[name]) for name in keys}
         found = {name: paths for name, paths in several.items() if len(_sizes(paths)) > 1}
+        return frozenset(key for name in found for key in keys[name]), self._ambiguous_text(found)
+
+    def _ambiguous_text(self, found: Mapping[str, Sequence[str]]) -> str:
+        """Names that stand for several different files, and the remedy; empty if there are none."""
         if not found:
             return ""
         named = (f"{name} ({first_of(map(self._origin, paths), NAMED)})" for name, paths in found.items())
@@ -214,9 +201,18 @@ class Source:
         return files.as_text(os.path.relpath(path, self.folder))
 
 
+def _of_one_container(paths: Sequence[str]) -> list[str]:
+    """Those of the files, best first, that have the container of the first."""
+    return [path for path in paths if _rank(path)[0] == _rank(paths[0])[0]]
+
+
 def _sizes(paths: Iterable[str]) -> set[int]:
-    """Sizes of files in bytes, without those that are gone."""
-    return {path.stat().st_size for path in map(Path, paths) if path.exists()}
+    """Sizes of files in bytes, without those that are gone or cannot be reached."""
+    sizes: set[int] = set()
+    for path in paths:
+        with contextlib.suppress(OSError):
+            sizes.add(Path(path).stat().st_size)
+    return sizes
 
 
 def _rank(path: str) -> tuple[int, str]:

@@ -175,14 +175,14 @@ def _tasks(turn: SourcePass, source: Source, clips: Sequence[Clip]) -> Iterator[
     near_misses: list[str] = []
     known = turn.run.standing
     on_disk = source if isinstance(source, OnDisk) else None
-    if said := on_disk.ambiguous(clips) if on_disk else "":
+    ambiguous, said = on_disk.ambiguous(clips) if on_disk else (frozenset[str](), "")
+    if said:
         progress.log.warning("%s: %s", name_of(turn.spec), said)
     found = found_before(known, turn.spec)
     for clip in clips:
         if locations := candidates(known, source, clip):
             found += 1
-            several = on_disk is not None and len(locations) > 1 and bool(on_disk.ambiguous([clip]))
-            yield turn.task(clip, locations=locations, ambiguous=several)
+            yield turn.task(clip, locations=locations, ambiguous=clip.key in ambiguous and len(locations) > 1)
             continue
         if near_miss := on_disk.near_miss(clip) if on_disk else "":
             near_misses.append(near_miss)

@@ -13,7 +13,7 @@ from kinetics_sounds.clip import Clip, Status
 from kinetics_sounds.errors import SourceError
 from kinetics_sounds.ledger import PartEntry, name_of
 from kinetics_sounds.quantities import byte_size, plural
-from kinetics_sounds.sources import OnDisk, Source, TarPart, TarSource, advice
+from kinetics_sounds.sources import OnDisk, Source, TarPart, TarSource, advice, name_one_video
 
 from .. import several_splits
 from .build_state import BuildState, candidates, failed_before, found_before, pending
@@ -85,7 +85,7 @@ def forecast(
         "sources": documents,
         "nowhere": len(nowhere),
         "first_nowhere": nowhere[:NAMED],
-        "in_several_splits": several_splits.in_several_splits(clips),
+        "in_several_splits": several_splits.in_several_splits(clips) if name_one_video(asked.values()) else {},
         "expected": len(known.ok) + gains,
         "hours": hours,
         "workers": workers,
@@ -159,7 +159,7 @@ def _folder(
     return {
         "files": files,
         "first_files": list(first),
-        "advice": [*filter(None, [source.ambiguous(found)]), *hints],
+        "advice": [*filter(None, [source.ambiguous(found)[1]]), *hints],
         "opened": len(opened),
         "good": len(opened) - len(bad),
         "bad": bad,

@@ -21,7 +21,7 @@ from ..manifest_option import BUILD_OF_FOLDERS
 from . import list_report, other_labels
 from .build_settings import BuildSettings
 from .list_plan import Asked, ListPlan, plan_lists
-from .plan import overlapping, plan
+from .plan import plan
 
 
 def from_annotations(
@@ -37,7 +37,7 @@ def from_annotations(
     repeated = f", {plural(planned.repeated, 'duplicate row')} of a clip" if planned.repeated else ""
     counts = f"{plural(planned.rows.total(), 'row')}, {plural(len(planned.clips), 'clip')}{repeated}"
     print(f"annotations: {', '.join(map(str, places))}: {counts}{told and f'; {told}'}", file=log)
-    _warn(others, class_list, planned.clips)
+    _warn(others, class_list)
     section = {"rows": planned.rows.total(), "repeated": planned.repeated, "other_classes": others.total()}
     return planned.clips, section
 
@@ -74,7 +74,7 @@ def from_lists(
     others = planned.tally.other_labels
     if named := other_labels.named(others, planned.classes.labels):
         print(f"labels that are not in the class list: {named}", file=log)
-    _warn(others, planned.classes, planned.clips)
+    _warn(others, planned.classes)
     if class_list is None and (told := nearly_same_text(Counter(clip.label for clip in planned.clips))):
         logger.warning("%s", told)
     return planned
@@ -102,8 +102,8 @@ def _is_of_video(name: str) -> bool:
     return end is not None or len(youtube_id) == lists.YOUTUBE_ID_LENGTH
 
 
-def _warn(rows: Mapping[str, int], class_list: ClassList, clips: Iterable[Clip]) -> None:
-    for warning in filter(None, (other_labels.warning(rows, class_list.labels), overlapping(clips))):
+def _warn(rows: Mapping[str, int], class_list: ClassList) -> None:
+    if warning := other_labels.warning(rows, class_list.labels):
         logger.warning("%s", warning)
 
 

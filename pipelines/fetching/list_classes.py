@@ -13,6 +13,8 @@ from kinetics_sounds.clip import Clip, label_folder
 from kinetics_sounds.errors import ListError
 from kinetics_sounds.lists import ClipList, Entry, without_split
 
+from .. import list_origin
+
 KINETICS = "k400"
 """Shipped class list used to interpret folder names if no class list is given."""
 FINGERPRINTS = "fingerprints.json"
@@ -117,6 +119,13 @@ def published_folder(clip_list: ClipList) -> Path | None:
         if folder.name == "splits" and (folder.parent / FINGERPRINTS).is_file():
             return folder.parent.resolve()
     return None
+
+
+def origins(clip_lists: Iterable[ClipList]) -> tuple[Mapping[str, str] | None, ...]:
+    """What the published folder that each list is a split of says of itself; None of a list that is of none."""
+    folders = [published_folder(each) for each in clip_lists]
+    said = {folder: list_origin.of_folder(folder) for folder in set(folders) if folder}
+    return tuple(said[folder] if folder else None for folder in folders)
 
 
 def files_of(place: str) -> tuple[Path, ...]:

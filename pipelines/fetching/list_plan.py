@@ -13,7 +13,7 @@ from kinetics_sounds.clip import Clip
 from kinetics_sounds.errors import AnnotationError, ListError
 from kinetics_sounds.lists import ClipList, Entry
 
-from .list_classes import IndexCheck, Labels, stated_selection
+from .list_classes import IndexCheck, Labels, origins, stated_selection
 from .plan import select
 
 FROM_ANNOTATIONS = "annotations"
@@ -67,6 +67,8 @@ class ListPlan:
     """The requested clips of published lists."""
 
     lists: tuple[ClipList, ...]
+    origins: tuple[Mapping[str, str] | None, ...]
+    """What the published folder of each list says of itself; None of a list that is of none."""
     classes: ClassList
     clips: tuple[Clip, ...]
     tally: RowCounts
@@ -141,6 +143,7 @@ def plan_lists(
     clips = select(classes, (clip for clip, _, _ in rows.found.values()), limit=asked.limit, per_class=asked.per_class)
     return ListPlan(
         lists=tuple(clip_lists),
+        origins=origins(clip_lists),
         classes=classes,
         clips=clips,
         tally=rows.tally,

@@ -7,11 +7,8 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
 from kinetics_sounds.clip import SPLITS, Kind, Outcome, Status
-from kinetics_sounds.lists import ClipList
 from kinetics_sounds.quantities import first_of, plural
 
-from .. import list_origin
-from .list_classes import published_folder
 from .list_plan import BAD, UNKNOWN, ListPlan
 
 NAMED = 3
@@ -65,7 +62,10 @@ def report(plan: ListPlan, became: Became | None, *, built: str = "") -> dict[st
     named = sum(counts["clips"] for counts in plan.tally.rows.values())
     splits = [split for split in (*SPLITS, UNKNOWN) if split in plan.tally.rows]
     document: dict[str, Any] = {
-        "files": [_file(each) for each in plan.lists],
+        "files": [
+            {"file": str(each.path), "format": each.format, "split": each.split, "published": said}
+            for each, said in zip(plan.lists, plan.origins, strict=True)
+        ],
         "annotations": "read" if plan.annotated else "not needed",
         "splits": {split: _counts(plan, became, split, asked[split]) for split in splits},
         "classes_without_clips": [label for label in plan.classes.labels if label not in plan.labels],
@@ -85,13 +85,6 @@ def report(plan: ListPlan, became: Became | None, *, built: str = "") -> dict[st
     return document
 
 
-def _file(clip_list: ClipList) -> dict[str, Any]:
-    """A list's file, and what the published folder that it is of says of itself; None if it is of none."""
-    folder = published_folder(clip_list)
-    said = None if folder is None else list_origin.of_folder(folder)
-    return {"file": str(clip_list.path), "format": clip_list.format, "split": clip_list.split, "published": said}
-
-
 def _counts(plan: ListPlan, became: Became | None, split: str, asked: int) -> dict[str, int]:
     rows = plan.tally.rows[split]
     found = {"in_annotations": rows["in_annotations"]} if plan.annotated else {}
@@ -100,7 +93,7 @@ def _counts(plan: ListPlan, became: Became | None, split: str, asked: int) -> di
     return {"rows": rows["rows"], **found, **{kind: rows[kind] for kind in BAD}, **some, "asked": asked, **done}
 
 
-_BECAME = {"ok": "ok", "vanished": "unavailable for good", "not_had": "not found yet"}
+_BECAME = {"ok": "ok", "vanished": "gone or unusable", "not_had": "not found yet"}
 """What became of the requested clips, in words."""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from kinetics_sounds import manifest
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip, Kind, Media, Outcome, Status, label_folder
-from kinetics_sounds.clip_names import SPAN_ALONE
+from kinetics_sounds.clip_names import ANOTHER_FILE, ONE_OF_SEVERAL, SPAN_ALONE
 from kinetics_sounds.errors import ShardError
 from kinetics_sounds.fingerprints import Both
 from kinetics_sounds.folders import first_free
@@ -36,6 +36,8 @@ EXAMPLES = 3
 class Account:
     """Counts of outcomes, updated while they pass through."""
 
+    one_video: bool = True
+    """Whether an ID names one video."""
     statuses: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
@@ -117,7 +119,7 @@ class Account:
             "fingerprint": manifest.fingerprint(clip.key for clip in self.clips),
             **both,
             "bytes": self.bytes,
-            "in_several_splits": several_splits.in_several_splits(self.clips),
+            "in_several_splits": several_splits.in_several_splits(self.clips) if self.one_video else {},
             "in_former_class": self.in_former_class,
             "flags": dict(self.flags),
             "remarks": dict(self.remarks.most_common()),
@@ -197,7 +199,8 @@ def _outcomes(report: Mapping[str, Any]) -> Iterator[str]:
     if missing:
         lost = report["kinds"].get(Kind.PERMANENT, 0)
         told = [f"{missing - lost} will be retried by the next run"] if missing > lost else []
-        told += [f"{lost} will not be tried again (to try anyway: --retry permanent)"] if lost else []
+        anyway = "a further --source may have them; to try these again: --retry permanent"
+        told += [f"{lost} will not be requested again from these sources ({anyway})"] if lost else []
         yield f"of the missing clips, {', '.join(told)}"
         for status, keys in report["missing_such_as"].items():
             more = report["statuses"][status] - len(keys)
@@ -217,8 +220,16 @@ def _flags(report: Mapping[str, Any]) -> Iterator[str]:
     flags = report["flags"]
     dubbed = f", {flags['dubbed']} with a sound track not known to be the original" if flags["dubbed"] else ""
     yield f"of the ok clips, {flags['silent']} silent, {flags['still']} with a still picture{dubbed}"
-    for said, count in itertools.islice(report["remarks"].items(), NAMED):
+    for said, count in itertools.islice(_remarks(report["remarks"]).items(), NAMED):
         yield _span_alone(report, count) if said == SPAN_ALONE else f"of the ok clips, {count} {said}"
+
+
+def _remarks(counts: Mapping[str, int]) -> Mapping[str, int]:
+    """Numbers of clips by remark: those that a user can mend first, and clips of another file in one."""
+    first = {said: counts[said] for said in (SPAN_ALONE, ONE_OF_SEVERAL) if said in counts}
+    others = {said: count for said, count in counts.items() if said.startswith(ANOTHER_FILE)}
+    another = {f"{ANOTHER_FILE} not usable": sum(others.values())} if others else {}
+    return first | another | {said: count for said, count in counts.items() if said not in others}
 
 
 def _in_former_class(paths: Sequence[str]) -> Iterator[str]:

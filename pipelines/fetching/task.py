@@ -20,7 +20,7 @@ class ClipTask:
     locations: tuple[str, ...] = ()
     """The source's candidate locations, best first."""
     ambiguous: bool = False
-    """Whether the first of them is one of several different files of its name."""
+    """Whether they are several different files of one name without times."""
     fetched: FetchResult | None = None
     """The already fetched file of the clip, from an archive."""
     out: Path

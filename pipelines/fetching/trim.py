@@ -12,7 +12,7 @@ from kinetics_sounds.media.probe import Probe
 LENGTH_SHARE, LENGTH_SECONDS = 0.15, 0.5
 """Tolerances for taking a file as long as its span: fraction of the span, and seconds."""
 LOST_SECONDS = 1.0
-"""Least length that a file lacks of what its container says, to be called cut off."""
+"""Least length that a file lacks of what its container says, to be said to be cut off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,14 +127,17 @@ def is_span_alone(path: Path, found: Probe, clip: Clip) -> bool:
 
 
 def cut_off(path: Path) -> str:
-    """Says that a file's streams end long before its container says; empty if they do not, or the file cannot be read."""
+    """Says that picture and sound end long before their container does; empty if they do not, or the file cannot be read.
+
+    So it is if there are further streams: the container's length may be theirs.
+    """
     try:
-        said, ends = probe.probe(path).seconds, [span.last_seconds for span in probe.spans(path) if span is not None]
+        found, ends = probe.probe(path), [span.last_seconds for span in probe.spans(path) if span is not None]
     except MediaError:
         return ""
-    if said is None or not ends or max(ends) > said - LOST_SECONDS:
+    if found.seconds is None or found.other_streams or not ends or max(ends) > found.seconds - LOST_SECONDS:
         return ""
-    return f"the file says {said:.1f} s, but ends after {max(ends):.1f} s: it is cut off"
+    return f"the file says {found.seconds:.1f} s, but ends after {max(ends):.1f} s: it may be cut off"
 
 
 def _measured(path: Path, found: Probe, clip: Clip, folder: Path, timeout_seconds: float) -> measure.Measured:

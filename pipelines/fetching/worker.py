@@ -14,7 +14,7 @@ from kinetics_sounds import __version__, files, sources
 from kinetics_sounds.archives import UnfinishedError
 from kinetics_sounds.archives.wanted import read_once
 from kinetics_sounds.clip import FetchResult, Kind, Media, Outcome, Status, label_folder
-from kinetics_sounds.clip_names import ANOTHER_FILE, FIRST_OF_SEVERAL
+from kinetics_sounds.clip_names import ANOTHER_FILE, ONE_OF_SEVERAL
 from kinetics_sounds.errors import SourceError
 from kinetics_sounds.media import ffmpeg
 from kinetics_sounds.media.measure import silent, still
@@ -41,9 +41,8 @@ def process_clip(task: ClipTask) -> ClipDone:
         done.append(_process_candidate(task, location))
         if done[-1].outcome.status.kind in (Kind.OK, Kind.BLOCKED):
             break
-    if task.ambiguous and done[0].outcome.status is Status.OK:
-        return _remarked(done[0], FIRST_OF_SEVERAL)
-    return done[0] if len(done) == 1 else _of_several(done)
+    made = done[0] if len(done) == 1 else _of_several(done)
+    return _remarked(made, ONE_OF_SEVERAL) if task.ambiguous and made.outcome.media is not None else made
 
 
 def _remarked(done: ClipDone, remark: str) -> ClipDone:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from kinetics_sounds import classes
 from kinetics_sounds.clip import Outcome
-from kinetics_sounds.clip_names import ANOTHER_FILE, FIRST_OF_SEVERAL
+from kinetics_sounds.clip_names import ONE_OF_SEVERAL
 
 YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]")
 """ID of a YouTube video: 64 bits in base 64, of which the last character holds four."""
@@ -179,8 +179,7 @@ def _kind(outcome: Outcome) -> str:
 
 def shared_names(outcomes: Iterable[Outcome]) -> str:
     """How many clips are of files whose names other files had too, and what that means; empty if none is."""
-    details = [each.detail for each in outcomes if each.media]
-    count = sum(FIRST_OF_SEVERAL in detail or ANOTHER_FILE in detail for detail in details)
+    count = sum(ONE_OF_SEVERAL in each.detail for each in outcomes if each.media)
     are = "clip is" if count == 1 else "clips are"
     told = f"{count} ok {are} of a file whose name another, different file had too: rebuilt elsewhere, it may be the other one"
     return told if count else ""

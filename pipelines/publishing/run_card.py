@@ -1,13 +1,16 @@
 """Model card of a published run: description, usage, training data, and scores compared with untrained encoders."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from kinetics_sounds.extras import pip_install
+from kinetics_sounds.resumed import CHANGED, format_changes
 
 from .markdown import escape, plain, table
+from .result_settings import asked, differing, distinctions
+from .result_settings import told as told_settings
 from .run_facts import Published
 
 TITLES = {
@@ -46,7 +49,7 @@ def card(found: Published, *, place: str, licence: str, dataset: str) -> str:
         *_loading(place),
         *_data(facts, dataset),
         *_scores(found.results, facts["note"]),
-        *_settings(config),
+        *_settings(config, found.state.get(CHANGED)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -62,9 +65,12 @@ def _what(found: Published) -> str:
         if audio
         else f"A video and an audio encoder ({backbone})"
     )
+    val_split = config.get("val_split") if "best" in found.state else None
+    selected = f" It is the best checkpoint on the split {escape(str(val_split))}, so its scores there are optimistic."
     return (
         f"{networks}, trained by {method} with kinetics-sounds {version}: {found.state['step']:,}"
         f"{f' of {of_steps:,}' if of_steps else ''} steps of {batch} clips; {found.parameters:,} weights (safetensors)."
+        f"{selected if val_split else ''}"
     )
 
 
@@ -108,24 +114,29 @@ def _scores(results: Mapping[str, Mapping[str, Any]], known: str) -> list[str]:
     `known` is the note of the training data, which is not repeated.
     """
     lines = ["## Results", ""]
-    untrained = {_asked(each): each for each in results.values() if each.get("checkpoint") == "untrained"}
-    trained = [each for each in results.values() if each.get("checkpoint") != "untrained"]
+    untrained = [each for each in results.values() if each.get("checkpoint") == "untrained"]
+    trained: list[Mapping[str, Any]] = []
+    for each in results.values():
+        if each.get("checkpoint") != "untrained" and asked(each) not in map(asked, trained):  # the same, in two folders
+            trained.append(each)
     if not trained:
         return [*lines, "No result of this checkpoint was published with it.", ""]
     note = next((str(each["intervals"]) for each in trained if each.get("intervals")), "")
     note = f" Confidence intervals in brackets ({escape(note.removeprefix('_low and _high: '))})." if note else ""
     lines += [f"In percent, by `ks-eval`; files in `results/`.{note}", ""]
-    for each in trained:
-        beside = untrained.get(_asked(each), {})
+    for each, differs in zip(trained, distinctions([asked(each) for each in trained]), strict=True):
+        beside = next((other for other in untrained if asked(other) == asked(each)), {})
         told = f"{escape(str(each.get('probe', '')))} on {each.get('samples', '?')} of {escape(str(each.get('on_split', '')))}"
-        lines += [f"### {told}", "", *_protocol(each)]
+        lines += [f"### {told}{f', {escape(differs)}' if differs else ''}", "", *_protocol(each)]
         scores, others = each["scores"], beside.get("scores", {})
         certain = tuple(name.removesuffix("_chance") for name in scores if _is_certain(scores, name))
-        names = [name for name in scores if not name.endswith((*PARTS, *certain))]
+        names = [name for name in scores if not name.endswith((*PARTS, *certain)) and not _is_strength(name)]
         rows: list[list[object]] = [
             [escape(name), _score(scores, name), _score(others, name), _chance(scores, name)] for name in names
         ]
         lines += [*table(["score", "this run", "untrained", "chance"], rows), "", *_folds(each.get("folds", {}), names)]
+        if strengths := [f"{name} {scores[name]:g}" for name in scores if _is_strength(name)]:
+            lines += [f"Chosen C of the SVM: {escape(', '.join(strengths))}.", ""]
         if said := str(each.get("note", "")).removeprefix(known).removeprefix("; ").rstrip("."):
             lines += [f"Note: {escape(said)}.", ""]
         if seen := each.get("seen_in_training"):
@@ -133,8 +144,20 @@ def _scores(results: Mapping[str, Mapping[str, Any]], known: str) -> list[str]:
         if scores.get("selected_on_test"):
             lines += ["Selected on the evaluated split: the scores are optimistic.", ""]
         if not beside:
-            lines += ["Untrained encoders were not evaluated (`ks-eval … --untrained`).", ""]
+            lines += [_without(each, untrained), ""]
     return lines
+
+
+def _without(result: Mapping[str, Any], untrained: Sequence[Mapping[str, Any]]) -> str:
+    """Why a result stands without untrained encoders: of another evaluation, if there is one, it names the settings."""
+    for other in map(asked, untrained):
+        own = asked(result)
+        if other.title[0] == own.probe:
+            settings = told_settings(other, differing(other, own))
+            clips = "" if other.title == own.title else f"{other.samples} of {other.split}"
+            told = ", ".join(each for each in (clips, settings) if each)
+            return f"Untrained encoders were evaluated otherwise, and are not shown: {escape(told)}."
+    return "Untrained encoders were not evaluated (`ks-eval … --untrained`)."
 
 
 def _protocol(result: Mapping[str, Any]) -> list[str]:
@@ -165,10 +188,9 @@ def _folds(folds: Mapping[str, Mapping[str, float]], names: list[str]) -> list[s
     return [*table(["score", *(escape(fold) for fold in folds)], rows), ""]
 
 
-def _asked(result: Mapping[str, Any]) -> tuple[str, ...]:
-    """Properties that two results must share to be compared."""
-    names = ("probe", "on_split", "fingerprint", "samples", "clips", "settings", "options", "given")
-    return tuple(str(result.get(name)) for name in names)
+def _is_strength(name: str) -> bool:
+    """Whether a metric is a chosen C, such as `video_c`, and no score."""
+    return name == "c" or name.endswith("_c")
 
 
 def _score(scores: Mapping[str, float], name: str) -> str:
@@ -189,8 +211,15 @@ def _is_certain(scores: Mapping[str, float], name: str) -> bool:
     return name.endswith("_chance") and scores[name] >= 100
 
 
-def _settings(config: Mapping[str, Any]) -> list[str]:
+def _settings(config: Mapping[str, Any], changes: list[dict[str, Any]] | None) -> list[str]:
+    """The main settings, and what was changed when the run was resumed."""
     named = [
         f"{name} {escape(str(config[name]))}" for name in ("view", "encoders", "precision", "seed") if name in config
     ]
-    return ["## Settings", "", f"{', '.join(named)}; all settings that affect training are in `config.yaml`.", ""]
+    told = "all settings that affect training are in `config.yaml`."
+    if changes:
+        told = (
+            f"the run was resumed with {escape(format_changes(changes))}, so it is not one that `config.yaml` alone makes "
+            "again: that has the settings of its end."
+        )
+    return ["## Settings", "", f"{', '.join(named)}; {told}", ""]

@@ -16,6 +16,7 @@ from kinetics_sounds import config_text, files, redact
 from kinetics_sounds.classes import shipped_note
 from kinetics_sounds.errors import RunError
 from kinetics_sounds.renamed import rename_keys
+from kinetics_sounds.resumed import CHANGED, are_changes
 
 MOST_BYTES = 1 << 20
 """Maximum size of a JSON file in bytes."""
@@ -31,18 +32,8 @@ TEXTS = ("recipe", "train_split", "fingerprint", "selection", "content", "data_r
 DATA = ("classes", "samples", "steps", "steps_per_epoch", "batch")
 STATE = ("schema", "step", "of_steps")
 CONFIG = (
-    *(
-        "train_split",
-        "val_split",
-        "method",
-        "backbone",
-        "audio_backbone",
-        "encoders",
-        "view",
-        "batch",
-        "epochs",
-        "clips_per_video",
-    ),
+    *("train_split", "val_split", "method", "backbone", "audio_backbone", "encoders", "view"),
+    *("batch", "epochs", "clips_per_video"),
     *("steps", "optim", "seed", "max_grad_norm"),
     *("sync_bn", "precision", "grad_accum_steps", "compile", "activation_checkpointing", "channels_last"),
     *("max_bad_fraction", "window"),
@@ -64,7 +55,7 @@ RESULT = (
     ),
     *("tuned", "best_on", "epochs", "batch", "clips_per_video", "vote", "modality", "layers", "best", "best_on_top1"),
     *("clusters", "windows", "seconds", "view_seconds", "fit_clips", "layer", "seen_in_training"),
-    *("uses", "options", "given", "folds", "papers"),
+    *("uses", "options", "given", "folds", "papers", CHANGED),
 )
 """Fields of a results.json."""
 
@@ -117,6 +108,9 @@ def collect(run: Path, checkpoint: str) -> Published:
     """Read a run; raises RunError if it is not a run, lacks the checkpoint, or has invalid contents."""
     facts, config = _facts(run), _config(run)
     path = _checkpoint(run, checkpoint)
+    state = _state(path)
+    if CHANGED in state:
+        facts[CHANGED] = state[CHANGED]
     name = path.name.removesuffix(".old")
     results, left_out = _results(run, name, facts)
     return Published(
@@ -124,7 +118,7 @@ def collect(run: Path, checkpoint: str) -> Published:
         weights=path / "model.safetensors",
         facts=facts,
         config=config,
-        state=_state(path),
+        state=state,
         results=results,
         parameters=_parameters(path / "model.safetensors"),
         left_out=left_out,
@@ -213,6 +207,8 @@ def _state(path: Path) -> dict[str, Any]:
     best = told.get("best")
     if isinstance(best, dict) and best.get("step") == kept["step"] and _is_number(best.get("value")):
         kept["best"] = {"step": best["step"], "value": best["value"]}
+    if are_changes(changes := told.get(CHANGED)):
+        kept[CHANGED] = _clean(changes)
     return kept
 
 

@@ -13,8 +13,8 @@ from kinetics_sounds.clip import SPLITS
 from kinetics_sounds.media.preview import Preview
 from kinetics_sounds.quantities import plural
 
-from ..publishing import check
-from . import columns, media, page, pictures, selections, sets
+from ..publishing import check, result_settings
+from . import columns, media, page, pictures, run_settings, selections, sets
 from .columns import Packed
 from .runs import Run
 from .sets import OK, Row, Set
@@ -77,7 +77,8 @@ def write(
             "count": len(rows),
             "sets": [_set(its) for its in found],
             "findings": _findings(found),
-            "runs": [_run(run) for run in ran],
+            "runs": _runs(ran),
+            "settings_left": run_settings.shown([run.settings for run in ran])[1],
             "notes": notes,
         }
         told = [*lines, *(_about(its) for its in found), *_about_media(rows, {each["row"] for each in embedded}, seed)]
@@ -202,13 +203,24 @@ def _about_media(rows: Sequence[tuple[Set, Row]], embedded: set[int], seed: int)
     return [" ".join(told)]
 
 
-def _run(run: Run) -> Mapping[str, Any]:
+def _runs(ran: Sequence[Run]) -> list[Mapping[str, Any]]:
+    names, _ = run_settings.shown([run.settings for run in ran])
+    told = iter(result_settings.distinctions([result.asked for run in ran for result in run.results]))
+    return [_run(run, names, [next(told) for _ in run.results]) for run in ran]
+
+
+def _run(run: Run, names: Sequence[str], told: Sequence[str]) -> Mapping[str, Any]:
+    """A run with the settings of these names, and of each result what tells it from others of the same probe."""
     return {
         "name": run.name,
         "published": run.published,
         "facts": run.facts,
+        "settings": {name: run.settings[name] for name in names if name in run.settings},
         "curves": {name: asdict(curve) for name, curve in run.curves.items()},
-        "results": [asdict(result) for result in run.results],
+        "results": [
+            {name: value for name, value in asdict(result).items() if name != "asked"} | {"differs": differs}
+            for result, differs in zip(run.results, told, strict=True)
+        ],
         "bad": list(run.bad),
         "bad_count": run.bad_count,
         "maps": [

@@ -11,11 +11,13 @@ from typing import Any, TypeGuard
 
 from kinetics_sounds import files
 from kinetics_sounds.errors import RunError
+from kinetics_sounds.resumed import CHANGED, are_changes, format_changes
 
+from ..publishing import result_settings
 from ..publishing.contents import SUMS
+from ..publishing.result_settings import Asked
+from . import run_settings
 
-BASIS = ("fingerprint", "samples", "clips", "features", "fit_split", "fit_fingerprint", "settings", "options", "given")
-"""What two results have in common whose scores may be compared."""
 MOST_POINTS = 2_000
 """Maximum number of points of a curve; longer ones are thinned out."""
 MOST_BYTES = 1 << 30
@@ -59,7 +61,9 @@ class Result:
     clips: int | None
     """Number of evaluated clips; None if the file does not tell."""
     basis: str
-    """Digest of what was evaluated, and how: only scores of the same basis may be compared."""
+    """Digest of `asked`: only scores of the same basis may be compared."""
+    asked: Asked
+    """What was evaluated, and how."""
     old_step: int | None
     """Step of the checkpoint, if the run has a later one."""
 
@@ -96,6 +100,8 @@ class Run:
     """Whether it is a folder made by `ks-publish run`, which has neither curves nor a list of bad samples."""
     facts: Mapping[str, str]
     """Contents of run.json: recipe, classes, split, steps, versions."""
+    settings: Mapping[str, str]
+    """Settings of config.yaml that affect training, by dotted name."""
     curves: Mapping[str, Curve]
     results: Sequence[Result]
     evaluated: Sequence[UsedSplit]
@@ -149,6 +155,7 @@ def read(run: Path) -> Run:
         name=files.as_text(run),
         published=is_published(run),
         facts=_facts(facts),
+        settings=run_settings.read(run),
         curves={} if is_published(run) else _curves(list(_lines(run / METRICS))),
         results=found,
         evaluated=_evaluated(told.values()),
@@ -177,6 +184,8 @@ def _data(told: Mapping[str, Any]) -> Mapping[str, Any]:
 def _facts(told: Mapping[str, Any]) -> dict[str, str]:
     facts = {name: told.get(name, "") for name in ("recipe", "classes", "train_split", "note")}
     facts |= {name: _data(told).get(name, "") for name in ("samples", "steps", "batch")}
+    if are_changes(changes := told.get(CHANGED)) and changes:
+        facts["resumed_with"] = format_changes(changes)
     return {name: str(value) for name, value in facts.items() if value not in ("", None)}
 
 
@@ -233,10 +242,12 @@ def _result(told: Mapping[str, Any], *, newest: int) -> Result | None:
     clips, step = told.get("samples"), _step(told.get("checkpoint"))
     probe, kept = str(told.get("probe", "")), {name: value for name, value in scores.items() if _is_finite(value)}
     main = MAIN.get(probe, "")
-    basis = json.dumps([told.get(name) for name in BASIS], sort_keys=True)
+    asked = result_settings.asked(told)
+    basis = json.dumps([asked.samples, asked.settings], sort_keys=True)
     return Result(
         clips=clips if isinstance(clips, int) else None,
         basis=hashlib.sha256(basis.encode()).hexdigest()[:16],
+        asked=asked,
         old_step=step if 0 < step < newest else None,
         probe=probe,
         split=str(told.get("on_split", "")),

@@ -171,7 +171,7 @@ def test_a_list_is_built_and_each_row_accounted_for(
     assert [text.partition(": ")[2][:13] for text in found["named"]["ambiguous"]] == ["'bbbbbbbbbbb_"]
     shown = capsys.readouterr().out
     assert (
-        "test: 5 rows of the lists, 3 in the annotations, 3 clips requested, 2 ok, 0 unavailable for good, 1 not found yet"
+        "test: 5 rows of the lists, 3 in the annotations, 3 clips requested, 2 ok, 0 gone or unusable, 1 not found yet"
         in shown
     )
     assert "list: " in shown

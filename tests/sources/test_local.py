@@ -359,7 +359,7 @@ def test_a_name_is_not_of_several_files_if_one_has_the_times_or_they_are_of_two_
         "long/IMG_1.webm",
     )
 
-    assert Source(str(tmp_path)).ambiguous([CLIP, Clip("IMG_1", 0, 2, "bowling", "val")]) == ""
+    assert Source(str(tmp_path)).ambiguous([CLIP, Clip("IMG_1", 0, 2, "bowling", "val")]) == (frozenset(), "")
 
 
 def test_a_name_of_several_different_files_is_told_once_with_them(tmp_path: Path) -> None:
@@ -371,15 +371,41 @@ def test_a_name_of_several_different_files_is_told_once_with_them(tmp_path: Path
     put(tmp_path, "one/lost.mp4")
     clips += [Clip(name, 0, 2, "bowling", "val") for name in ("IMG_2", "same", "lost")]
 
-    said = Source(str(tmp_path)).ambiguous(clips)
+    keys, said = Source(str(tmp_path)).ambiguous(clips)
 
+    assert keys == {"IMG_1_000000_000002", "IMG_1_000003_000005"}
     assert said.startswith(
         "1 name stands for several different files: IMG_1 (camera/IMG_1.mp4, phone/IMG_1.mp4); the first is"
     )
-    assert Source(str(tmp_path), Options(names="phone/{id}")).ambiguous(clips) == ""
+    assert Source(str(tmp_path), Options(names="phone/{id}")).ambiguous(clips) == (frozenset(), "")
     put(tmp_path, "camera/IMG_2.mp4")
     two = "IMG_1 (camera/IMG_1.mp4, phone/IMG_1.mp4), IMG_2 (camera/IMG_2.mp4, phone/IMG_2.mp4)"
-    assert f"2 names stand for several different files: {two}; the first is" in Source(str(tmp_path)).ambiguous(clips)
+    assert (
+        f"2 names stand for several different files: {two}; the first is" in Source(str(tmp_path)).ambiguous(clips)[1]
+    )
+
+
+def test_a_file_that_goes_while_names_are_compared_is_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, "phone/IMG_1.mp4", "camera/IMG_1.mp4")
+    source, clip = Source(str(tmp_path)), Clip("IMG_1", 0, 2, "bowling", "val")
+    assert source.ambiguous([clip])[0] == {clip.key}
+    (tmp_path / "phone/IMG_1.mp4").unlink()
+    monkeypatch.setattr(Path, "exists", lambda _: True)  # it was there when it was looked for
+
+    assert source.ambiguous([clip]) == (frozenset(), "")
+
+
+def test_what_tells_more_comes_before_a_container_that_is_not_read(tmp_path: Path) -> None:
+    put(tmp_path, "a_000027.mp4", "a.mxf", "B.mp4", "b.mxf", "c.gif", "d.mxf")
+    source = Source(str(tmp_path))
+
+    said = [source.near_miss(Clip(name, 27, 37, "bowling", "val")) for name in "abcd"]
+    assert said[0].startswith("a_000027.mp4 has no end time")
+    assert said[1].startswith("B.mp4 is b but for upper and lower case")
+    assert said[2] == ""  # it never has sound
+    assert said[3].startswith("d.mxf is in a container that is not read")
 
 
 # --- What is refused --------------------------------------------------------------------------------------------------

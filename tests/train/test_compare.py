@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from kinetics_sounds import __version__
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import Stop
 from kinetics_sounds.errors import RunError
+from kinetics_sounds.pipelines import publish
+from kinetics_sounds.pipelines.viewing import runs
 from kinetics_sounds.train import __main__, compare, evaluate, pretrain
 from kinetics_sounds.train.comparison import forecast
 from kinetics_sounds.train.config import recipes
@@ -96,7 +99,7 @@ def test_every_run_is_trained_once_and_judged_beside_untrained_encoders(
     out = tmp_path / "compared"
     assert [words[0] for words in asked].count("train") == 4
     assert [words[0] for words in asked].count("evaluate") == 8  # both probes at once, trained and not
-    assert {path.parent.name for path in out.glob("*/*/results/*/results.json")} == {"knn", "crossmodal"}
+    assert {path.parent.name for path in out.glob("*/*/run/eval/compare/*/results.json")} == {"knn", "crossmodal"}
     assert (out / "table.md").read_text() in capsys.readouterr().out
     assert (out / "table.csv").read_text().count("\none,0,knn,top1,") == 1
     seeds = {json.loads((path / "run" / "run.json").read_text())["recipe"] for path in out.glob("*/seed-*")}
@@ -121,6 +124,47 @@ def test_options_of_one_recipes_method_are_given_to_it_alone(
 
     assert __main__.main([*argv, "--byol.dim=7"]) == 2
     assert "--byol.dim: is of the method byol, and the method is avcl and simclr; leave" in capsys.readouterr().err
+
+
+def test_its_results_are_found_by_the_page_and_the_card_and_those_of_an_earlier_version_too(
+    argv: list[str], asked: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Version 0.2.0 wrote them beside the run."""
+    words = [word.replace("--seeds=0,1", "--seeds=1") for word in argv]
+    assert __main__.main(words) == 0
+    folder = tmp_path / "compared/one/seed-1"
+    table = (tmp_path / "compared/table.md").read_bytes()
+    for new, old in (("compare", "results"), ("compare_untrained", "untrained")):
+        (folder / "run/eval" / new).rename(folder / old)
+    asked.clear()
+
+    assert __main__.main(words) == 0
+    assert asked == []
+    assert (tmp_path / "compared/table.md").read_bytes() == table
+    assert {each.name for each in folder.iterdir()} == {"run", "trained"}
+    found = [(each.probe, each.untrained) for each in runs.read(folder / "run").results]
+    assert sorted(found) == [(probe, untrained) for probe in ("crossmodal", "knn") for untrained in (False, True)]
+    capsys.readouterr()
+    assert publish.main(["run", str(folder / "run"), f"--out={tmp_path / 'published'}"]) == 0
+    assert ", 4 results, " in capsys.readouterr().out
+
+
+def test_the_table_says_what_its_numbers_are_of(argv: list[str], asked: list[list[str]], tmp_path: Path) -> None:
+    """12 training and 6 test clips; of two classes guessing is right half of the time, of six pairs once in six."""
+    for name, batch in (("one", 4), ("two", 6)):
+        recipe = tmp_path / f"{name}.yaml"
+        recipe.write_text(recipe.read_text().replace("batch: 64", f"batch: {batch}"))
+    words = [word.replace("--seeds=0,1", "--seeds=0") for word in argv if not word.startswith("--batch")]
+    assert __main__.main(words) == 0
+
+    told = (tmp_path / "compared/table.md").read_text().splitlines()
+    same = [line for line in told if line.startswith("data set: ")]
+    head = "data set: tiny; evaluated on: 6 clips of test (selection selection of); "
+    assert same[0].startswith(f"{head}fitted on: train; clips per video: 10; trained on: 12 clips of train (selection ")
+    assert same[0].endswith(f"steps: 2; checkpoint: step-00000002; kinetics-sounds: {__version__}; chance: 50.0%.")
+    assert same[1].startswith(f"{head}clips per video: 10; trained on: ")
+    assert same[1].endswith("; chance: 16.7%.")
+    assert told.count("batch: one 4, two 6.") == 2
 
 
 def test_a_row_that_fails_is_told_and_the_others_are_there(
@@ -199,7 +243,7 @@ class TestWhatIsAskedOfEachRun:
         pretended.clear()
         assert judged("finetune", "val_split: val\n") == 0
         assert pretended == []
-        for result in (tmp_path / "compared").glob("two/*/results/vote/results.json"):
+        for result in (tmp_path / "compared").glob("two/*/run/eval/compare/vote/results.json"):
             result.write_text(result.read_text().replace("step-00000002", "step-00000004"))  # of the last one
         assert judged("finetune", "val_split: val\n") == 0
         assert [words[1] for words in pretended] == ["vote"] * 2
@@ -276,7 +320,7 @@ class TestWhatIsAskedOfEachRun:
         assert judged("layerwise", "supervised: {modalities: audio}\n") == 0
         assert "two: no layerwise, for it trains audio only" in capsys.readouterr().out
         assert {
-            Path(words[words.index("--out") + 1]).parents[2].name for words in pretended if words[1] == "layerwise"
+            Path(words[words.index("--out") + 1]).parents[4].name for words in pretended if words[1] == "layerwise"
         } == {"one"}
 
         assert judged("layerwise", "supervised: {modalities: video}\n") == 2  # other settings, in the same folder
@@ -381,6 +425,7 @@ def test_a_plan_runs_nothing_and_tells_disk_and_steps(
     assert "4 runs: 2 recipes from 2 seeds" in told
     assert "2 steps a run" in told
     assert "GB of checkpoints" in told
+    assert f"2 steps a run; time: not known; measure samples a second with ks-train bench --config {argv[1]}\n" in told
     assert asked == []
     assert not (tmp_path / "compared").exists()
 
@@ -415,7 +460,7 @@ def test_damaged_results_are_named(
     argv: list[str], pretended: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert __main__.main(argv) == 0
-    result = next((tmp_path / "compared").glob("one/seed-0/results/knn/results.json"))
+    result = next((tmp_path / "compared").glob("one/seed-0/run/eval/compare/knn/results.json"))
     for text in ("{", "[]"):
         result.write_text(text)
         assert __main__.main(argv) == 1
@@ -468,5 +513,5 @@ def test_each_command_is_a_process_of_its_own(argv: list[str], tmp_path: Path) -
     place = words.index("--")
     assert __main__.main([*words[:place], "--seeds=0", "--protocols=knn", *words[place:]]) == 0
 
-    assert (tmp_path / "compared" / "one" / "seed-0" / "results" / "knn" / "results.json").is_file()
+    assert (tmp_path / "compared" / "one" / "seed-0" / "run" / "eval" / "compare" / "knn" / "results.json").is_file()
     assert (tmp_path / "compared" / "table.md").is_file()

@@ -24,6 +24,8 @@ from kinetics_sounds.train.evaluation.encoders import Encoders, load
 from kinetics_sounds.train.models.backbones import Trunk
 from kinetics_sounds.train.probes import Features, crossmodal, knn, linear, retrieval
 
+from .conftest import write_set
+
 PROBES = {"linear": linear, "knn": knn, "crossmodal": crossmodal}
 
 
@@ -131,6 +133,26 @@ class TestResults:
     def test_chance_is_that_of_six_clips_of_two_classes(self, judge: Callable[..., dict[str, Any]]) -> None:
         assert judge("linear")["scores"]["top1_chance"] == 50
         assert judge("crossmodal")["scores"]["r1_chance"] == pytest.approx(100 / 6)
+
+    def test_chance_is_that_of_the_classes_that_are_fitted_whatever_is_fitted(
+        self, finished: Path, films: dict[int, bytes], tmp_path: Path
+    ) -> None:
+        """A list of three classes, of one of which there is no clip: whoever knows the training clips guesses one of two."""
+        write_set(tmp_path / "set", {"train": (8,), "test": (6,)}, films, classes="tiny")
+        path = tmp_path / "set" / layout.DATASET
+        path.write_bytes(index.seal(json.loads(path.read_bytes()) | {"labels": ["even", "odd", "neither"]}))
+        options = [f"--shards={tmp_path / 'set'}", "--workers=0", "--device=cpu", "--clips=1"]
+        trains = ["--epochs=1", "--batch=4"]
+
+        for name, run, more in (
+            ("linear", finished, []),
+            ("layerwise", finished, trains),
+            ("finetune", finished, trains),
+            ("vote", tmp_path / "finetune", []),
+        ):
+            assert evaluate.main([name, *options, *more, f"--run={run}", f"--out={tmp_path / name}"]) == 0
+            scores = json.loads((tmp_path / name / "results.json").read_text())["scores"]
+            assert (scores["top1_chance"], scores["top5_chance"]) == (50, 100)
 
     @pytest.mark.parametrize("probe", sorted(PROBES))
     def test_untrained_is_the_run_before_its_first_step(

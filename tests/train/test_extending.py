@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from kinetics_sounds.errors import MediaError
+from kinetics_sounds.errors import MediaError, RunError
 from kinetics_sounds.media import decode
-from kinetics_sounds.train import evaluate, pretrain
+from kinetics_sounds.train import evaluate, load, pretrain
 from kinetics_sounds.train.config import recipes, settings
 from kinetics_sounds.train.data import augment
 
@@ -102,6 +102,50 @@ def test_a_method_is_trained_with_its_own_settings_and_asked_by_a_protocol(
     losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert losses
     assert all(0 < loss <= 4 for loss in losses)
+
+
+def test_encoders_are_loaded_where_their_method_is_not_installed(
+    shards: Path,
+    small: Callable[..., list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """They are the same; what needs the method is told which file to put back."""
+    run, rest = tmp_path / "run", [f"--shards={shards}", "--workers=0", "--device=cpu", "--clips=1"]
+    with installed(METHOD, tmp_path):
+        assert pretrain.main(small(run, "--method=agree", "--r3d.width=2", "--steps=2")) == 0
+        whole = load(run)
+    capsys.readouterr()
+
+    alone = load(run)
+
+    wanted = {name: each for name, each in whole.method.state_dict().items() if name.startswith(("video.", "audio."))}
+    torch.testing.assert_close(dict(alone.method.state_dict()), wanted, rtol=0, atol=0)
+    assert f"{run}: its method, agree, is not installed here" in caplog.text
+    assert evaluate.main(["knn", f"--run={run}", *rest]) == 0
+    assert evaluate.main(["knn", f"--run={run}", *rest, "--untrained"]) == 0
+    missing = "--method agree is not installed here; put its file back: train/methods/agree.py\n"
+    for argv in (["cluster", "--cluster.features=embedding"], ["vote"], ["cluster_head"]):
+        capsys.readouterr()
+        assert evaluate.main([*argv, f"--run={run}", *rest]) == 2
+        assert capsys.readouterr().err.endswith(missing), argv
+    assert pretrain.main([f"--config={run / 'config.yaml'}", "--steps=4"]) == 2
+    assert capsys.readouterr().err.endswith(f"{run / 'config.yaml'}: {missing}")
+    assert pretrain.main([f"--config={run / 'config.yaml'}", "--method=simclr", f"--out={tmp_path / 'other'}"]) == 0
+
+
+def test_of_a_run_whose_backbone_is_not_installed_the_file_is_told(
+    small: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with installed(BACKBONE, tmp_path):
+        assert pretrain.main(small(run, "--backbone=small", "--small.width=4", "--steps=1")) == 0
+
+    with pytest.raises(
+        RunError, match=r"--backbone small is not installed here; put its file back: train/models/backb"
+    ):
+        load(run)
 
 
 def test_a_loss_is_what_can_be_counted_by_hand(tmp_path: Path) -> None:

@@ -52,9 +52,7 @@ def forecast(plan: Plan) -> str:
             largest = max(largest, own)
             steps += f", then {2 * of_it.steps} of {name}, trained and untrained"
             without = " without these"
-        shipped = recipes.recipes().get(recipe)
-        head = next((line[5:].strip() for line in shipped.head if line.startswith("time:")), "") if shipped else ""
-        lines.append(f"  {Path(recipe).stem}: {steps}{f'; unchanged recipe{without}, {head}' if head else ''}")
+        lines.append(f"  {Path(recipe).stem}: {steps}; {_time(recipe, without)}")
         if unasked := [name for name in plan.protocols if name not in plan.asked(recipe)]:
             told = f"it trains {plan.modality(recipe)} only, and the protocol evaluates the other modality"
             lines.append(f"  {Path(recipe).stem}: no {', '.join(unasked)}, for {told}")
@@ -106,6 +104,15 @@ def _data(plan: Plan, name: str, settings: TrainSettings) -> Data:
             f"{name} on each run with suitable options"
         )
     return run_folder.data_of(dataset.open_split(settings, plan.shards, settings.train_split), settings)
+
+
+def _time(recipe: str, without: str) -> str:
+    """The time that a shipped recipe's header tells, or how to measure that of another recipe."""
+    shipped = recipes.recipes().get(recipe)
+    head = next((line[5:].strip() for line in shipped.head if line.startswith("time:")), "") if shipped else ""
+    if head:
+        return f"unchanged recipe{without}, {head}"
+    return f"time: not known; measure samples a second with ks-train bench --config {recipe}"
 
 
 def _some(count: int, what: str) -> str:

@@ -5,12 +5,18 @@ import io
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
 from kinetics_sounds import files
 
+INTERVALS = (
+    "95% interval of a mean: the root of the sum of two squares, the half-width of Student's t interval over the seeds and that "
+    "of the bootstrap interval over the clips. A difference has both sides' half-widths as if independent; it is within noise "
+    "if it is not larger than that."
+)
+"""Explanation below the tables."""
 PERCENT = (0.0, 100.0)
 """Range of scores, and of their intervals."""
 
@@ -26,6 +32,8 @@ class Row:
     untrained: Mapping[str, float]
     modality: str = "both"
     """Modality that the run trained; scores of the other modality do not count."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What the row is of, see `row_facts`."""
 
     @property
     def metric(self) -> str | None:
@@ -45,7 +53,8 @@ class Entry:
     metric: str
     values: tuple[float, ...]
     """One value per seed."""
-    untrained: tuple[float, ...]
+    untrained: "Entry | None"
+    """The same of the untrained encoders; None if they were not evaluated."""
     clip_half: float | None
     """Half-width of the 95 % bootstrap interval over clips; None if the protocol reports none."""
 
@@ -105,23 +114,26 @@ def entries(rows: Sequence[Row]) -> dict[str, list[Entry]]:
     for row in rows:
         if row.metric is not None:
             groups.setdefault(row.protocol, {}).setdefault(row.recipe, []).append(row)
-    return {protocol: [_entry(recipe, group) for recipe, group in of.items()] for protocol, of in groups.items()}
+    return {
+        protocol: [_entry(recipe, group, str(group[0].metric)) for recipe, group in of.items()]
+        for protocol, of in groups.items()
+    }
 
 
-def _entry(recipe: str, group: Sequence[Row]) -> Entry:
-    """Main metric of a recipe over its seeds."""
-    metric = str(group[0].metric)
+def _entry(recipe: str, group: Sequence[Row], metric: str) -> Entry:
+    """A metric of a recipe over its seeds."""
     bounds = [
         row.scores[f"{metric}_high"] - row.scores[f"{metric}_low"]
         for row in group
         if {f"{metric}_low", f"{metric}_high"} <= row.scores.keys()
     ]
+    before = [replace(row, scores=row.untrained, untrained={}) for row in group if metric in row.untrained]
     return Entry(
         recipe=recipe,
         modality=group[0].modality,
         metric=metric,
         values=tuple(row.scores[metric] for row in group),
-        untrained=tuple(row.untrained[metric] for row in group if metric in row.untrained),
+        untrained=_entry(recipe, before, metric) if before else None,
         clip_half=statistics.fmean(bounds) / 2 if len(bounds) == len(group) else None,
     )
 
@@ -137,7 +149,7 @@ def difference(one: Entry, other: Entry, *, best_of: int = 2) -> tuple[float, fl
 
 
 def verdict(best: Entry, other: Entry, *, best_of: int) -> str:
-    """Distance of a recipe from the best, and whether it may be noise; empty for the best itself.
+    """Distance of an entry from the best (or the untrained), and whether it may be noise; empty for the best itself.
 
     With one seed the spread over seeds is unknown, and without an interval the spread over clips.
     """
@@ -148,7 +160,7 @@ def verdict(best: Entry, other: Entry, *, best_of: int) -> str:
         return f"{-gap or 0.0:.1f} (not tested: one seed)"
     if best.clip_half is None or other.clip_half is None:
         return f"{-gap or 0.0:.1f} (not tested: no interval over clips)"
-    return f"{-gap or 0.0:.1f} ± {half:.1f}" + (": within noise" if gap <= half else "")
+    return f"{-gap or 0.0:.1f} ± {half:.1f}" + (": within noise" if abs(gap) <= half else "")
 
 
 def markdown(rows: Sequence[Row], failed: Sequence[str] = ()) -> str:
@@ -157,6 +169,8 @@ def markdown(rows: Sequence[Row], failed: Sequence[str] = ()) -> str:
         "\n".join(_table(protocol, group, [row for row in rows if row.protocol == protocol]))
         for protocol, group in entries(rows).items()
     ]
+    if any(entry.sources for group in entries(rows).values() for entry in group):
+        parts.append(INTERVALS)
     if left_out := list(dict.fromkeys(_left_out(rows))):
         parts.append("\n".join(["Left out:", *left_out]))
     if failed:
@@ -171,23 +185,56 @@ def _table(protocol: str, group: Sequence[Entry], rows: Sequence[Row]) -> Iterat
     over = f"95% interval ({ranked[0].sources or 'none'})" if alike else "95% interval"
     yield f"### {protocol}: {main_metric(rows[0].scores)} in %"
     yield ""
-    yield f"| recipe | mean | {over} | seeds | untrained | from the best |"
-    yield "|---|---|---|---|---|---|"
+    yield f"| recipe | mean | {over} | seeds | untrained | minus untrained | from the best |"
+    yield "|---|---|---|---|---|---|---|"
     for each in ranked:
-        untrained = f"{statistics.fmean(each.untrained):.1f}" if each.untrained else ""
         name = _name(each.recipe) + (f" ({each.modality} only)" if each.modality != "both" else "")
-        between = f"{each.interval[0]:.1f} to {each.interval[1]:.1f}" if each.sources else ""
-        if each.sources and not alike:
-            between += f" ({each.sources})"
+        between = _between(each) + (f" ({each.sources})" if each.sources and not alike else "")
         seeds = ", ".join(f"{value:.1f}" for value in each.values)
+        untrained, gain = "", ""
+        if each.untrained is not None:
+            own = _between(each.untrained)
+            untrained = f"{each.untrained.mean:.1f}" + (f" ({own})" if own else "")
+            gain = verdict(each.untrained, each, best_of=2)
         told = verdict(ranked[0], each, best_of=len(ranked))
-        yield f"| {name} | {each.mean:.1f} | {between} | {seeds} | {untrained} | {told} |"
+        yield f"| {name} | {each.mean:.1f} | {between} | {seeds} | {untrained} | {gain} | {told} |"
+    yield from _caption([row for row in rows if row.metric is not None])
     if len(ranked) > 2:
         yield ""
         yield f"Differences from the best of {len(ranked)}: simultaneous 95% intervals (Tukey's range)."
     for modality, metric in dict.fromkeys((each.modality, each.metric) for each in ranked if each.modality != "both"):
         yield ""
         yield f"({modality} only): the recipe trains {modality} only, and is evaluated by its {metric}."
+
+
+def _between(entry: Entry) -> str:
+    """The interval of an entry; empty if it has none."""
+    return f"{entry.interval[0]:.1f} to {entry.interval[1]:.1f}" if entry.sources else ""
+
+
+def _caption(rows: Sequence[Row]) -> Iterator[str]:
+    """What is the same for all rows in one line, then a line for each fact that differs."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        for name, value in {**row.facts, **_chance(row)}.items():
+            found.setdefault(name, {}).setdefault(row.recipe, []).append(value)
+    same, differing = [], []
+    for name, by_recipe in found.items():
+        values = [value for each in by_recipe.values() for value in each]
+        if len(values) == len(rows) and len(set(values)) == 1:
+            same.append(f"{name}: {values[0]}")
+        else:
+            told = (f"{recipe} {' and '.join(dict.fromkeys(each))}" for recipe, each in by_recipe.items())
+            differing.append(f"{name}: {', '.join(told)}")
+    for line in (["; ".join(same)] if same else []) + differing:
+        yield ""
+        yield f"{line}."
+
+
+def _chance(row: Row) -> dict[str, str]:
+    """What guessing reaches in the main metric, as a fact: `top1_chance` of `video_top1`, `r1_chance` of `video_to_audio_r1`."""
+    names = (f"{row.metric}_chance", f"{str(row.metric).rpartition('_')[2]}_chance")
+    return next(({"chance": f"{row.scores[name]:.1f}%"} for name in names if name in row.scores), {})
 
 
 def _left_out(rows: Sequence[Row]) -> Iterator[str]:
@@ -238,9 +285,9 @@ def plot_svg(rows: Sequence[Row]) -> bytes | None:
         spread = [[entry.mean - entry.interval[0] for entry in own], [entry.interval[1] - entry.mean for entry in own]]
         axis.errorbar([entry.mean for entry in own], places, xerr=spread, fmt="o", label="trained")
         before = [
-            (statistics.fmean(entry.untrained), place)
+            (entry.untrained.mean, place)
             for entry, place in zip(own, places, strict=True)
-            if entry.untrained
+            if entry.untrained is not None
         ]
         axis.plot([value for value, _ in before], [place for _, place in before], "x", color="grey", label="untrained")
         axis.set(title=f"{protocol}: {metrics[protocol]}, %", yticks=range(len(names)), yticklabels=names)

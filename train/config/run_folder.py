@@ -1,6 +1,6 @@
 """The run folder and the facts that it records.
 
-RUN/config.yaml         all settings; reproduce the run with `ks-train --config RUN/config.yaml`
+RUN/config.yaml         all settings that the run uses; reproduce it with `ks-train --config RUN/config.yaml`
 RUN/run.json            data (folder, split, fingerprints), recipe name, versions
 RUN/metrics.jsonl       one line every `log_every` steps and at every checkpoint
 RUN/tensorboard/        the same for TensorBoard
@@ -25,7 +25,7 @@ from kinetics_sounds.stream import Split
 
 from ..interface import Data
 from . import recipes
-from .settings import TrainSettings, read_settings
+from .settings import TrainSettings, chosen_groups, read_run
 
 MOST_BYTES = 1 << 20
 """Maximum size of run.json."""
@@ -35,6 +35,8 @@ MOST_NAMED = 20
 """Maximum number of runs named in a message."""
 ENCODERS = ("video", "audio")
 """Modules of the encoders in every method."""
+CODE = ("kinetics_sounds", "pipelines", "train", "manifests")
+"""Folders of a checkout whose files can affect a run."""
 MODEL = ("method", "backbone", "audio_backbone", "encoders", "view", "seed")
 """Settings that determine, with the options of the chosen modules, a run's model, initial weights and view."""
 
@@ -44,6 +46,13 @@ def recipe_name(config: Path) -> str:
     if recipes.is_of_a_run(config):
         return str(read_facts(config.parent)["recipe"])
     return config.stem
+
+
+def config_text(parsed: Parsed[TrainSettings]) -> str:
+    """Contents of `config.yaml`: the settings, with the options of the modules that the run uses."""
+    used = {name: parsed.groups[name] for name in chosen_groups(parsed.settings)}
+    text = dataclasses.replace(parsed, groups=used).text
+    return text.replace("\nresume: anyway\n", "\nresume: auto\n")
 
 
 def find_shards(settings: TrainSettings, configs: Sequence[Path] = ()) -> Address:
@@ -77,7 +86,7 @@ def facts(split: Split, data: Data, *, recipe: str, shards: Address, versions: M
         "mel": split.dataset.mel,
         "note": split.dataset.note,
         "versions": dict(versions),
-        "git": _git(),
+        "git": git_state(Path(__file__).parents[2]),
     }
 
 
@@ -103,13 +112,13 @@ def data_for_evaluation(facts: Mapping[str, Any]) -> Data:
     return Data(**facts["data"])._replace(samples=0)
 
 
-def _git() -> dict[str, Any] | None:
-    """Commit of the code and whether it has uncommitted changes; None outside a git checkout."""
-    root = Path(__file__).parents[2]
+def git_state(root: Path) -> dict[str, Any] | None:
+    """Commit of the code and whether it has uncommitted changes or new files; None outside a git checkout."""
     if not (root / ".git").exists():
         return None
     told = []
-    for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
+    untracked = ["ls-files", "--others", "--exclude-standard", "--", *CODE]
+    for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"], untracked):
         try:
             done = subprocess.run(
                 ["git", "-C", str(root), *words],
@@ -121,7 +130,7 @@ def _git() -> dict[str, Any] | None:
         except (OSError, subprocess.SubprocessError):
             return None
         told.append(done.stdout.strip())
-    return {"commit": told[0], "changed": bool(told[1])}
+    return {"commit": told[0], "changed": bool(told[1] or told[2])}
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -183,20 +192,23 @@ def lacks_of(facts: Mapping[str, Any]) -> list[str]:
 
 
 def reopen(folder: Path) -> Parsed[TrainSettings]:
-    """Read the settings of a run, for comparison only; see `model_of` for what is safe to use."""
+    """Read the settings of a run, for comparison only; see `model_of` for what is safe to use.
+
+    Its method need not be installed, and then has no options.
+    """
     read_facts(folder)
     path = folder / "config.yaml"
     try:
         text = read_config(path)
     except ValueError:
-        text = ""  # which `read_settings` explains
+        text = ""  # which `read_run` explains
     return _read(path, text)
 
 
 @functools.lru_cache(maxsize=16)
 def _read(path: Path, _text: str) -> Parsed[TrainSettings]:
     """Read a config, once for each content: a command asks several times, and a read takes a tenth of a second."""
-    return read_settings(["--config", str(path), "--resume=auto"])
+    return read_run(path)
 
 
 def model_of(folder: Path) -> Parsed[TrainSettings]:

@@ -2,15 +2,18 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import yaml
+
 from kinetics_sounds import cores, plugins
 from kinetics_sounds.address import Address
+from kinetics_sounds.config_text import load_config, read_config
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.renamed import current
-from kinetics_sounds.settings import Parsed, parse
+from kinetics_sounds.settings import Layers, Parsed, parse
 
 from .. import tracking
 from ..data import dataset
@@ -24,6 +27,8 @@ PLUGINS = {
     "view": f"{_TRAIN}.data.views",
 }
 """Package of the modules that each setting selects by name."""
+MODULES = ("method", "backbone", "audio_backbone", "view")
+"""Settings that select a module by name."""
 PATHS = ("shards", "out", "init_from", "cache")
 """Settings that are paths or addresses."""
 
@@ -188,7 +193,7 @@ def read_settings_as(kind: type[SomeSettings], argv: Sequence[str] | None, *, pr
     words = list(sys.argv[1:] if argv is None else argv)
     if named(words, "epochs") and not named(words, "steps"):
         words.append("--steps=null")
-    parsed = parse(kind, words, prog=prog, groups=groups(), find_config=recipes.find_recipe)
+    parsed = parse(kind, words, prog=prog, groups=groups(), find_config=lambda name: _find_config(name, argv))
     if named(words, "epochs") and parsed.settings.steps is not None:
         raise SettingsError("--epochs and --steps: both say how long to train; give one of them")
     if parsed.settings.resume == "anyway" and not named(argv, "resume"):
@@ -198,6 +203,49 @@ def read_settings_as(kind: type[SomeSettings], argv: Sequence[str] | None, *, pr
         )
     check(parsed.settings)
     return parsed
+
+
+def read_run(config: Path) -> Parsed[TrainSettings]:
+    """Read the config.yaml of a run, to evaluate it: its method need not be installed, and then has no options."""
+    argv, method = [f"--config={config}", "--resume=auto"], _document(config).get("method")
+    if missing_module("method", method):
+        parsed = read_settings([*argv, f"--method={TrainSettings.method}"])
+        return replace(parsed, settings=replace(parsed.settings, method=str(method)))
+    return read_settings(argv)
+
+
+def missing_module(setting: str, name: object) -> str:
+    """What to do about a module that a run uses and that is not installed; empty for any other name."""
+    package = PLUGINS[setting.removeprefix("audio_")]
+    if not isinstance(name, str) or not name.isidentifier() or name in plugins.names(package):
+        return ""
+    return f"--{setting} {name} is not installed here; put its file back: {'/'.join(package.split('.')[1:])}/{name}.py"
+
+
+def _document(config: Path) -> dict[str, Any]:
+    """Contents of a config; nothing of an invalid one, which is reported when it is parsed."""
+    try:
+        document = load_config(read_config(config))
+    except (ValueError, yaml.YAMLError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _find_config(name: str, argv: Sequence[str] | None) -> Path | Layers:
+    """Resolve `--config`; of a run's config.yaml, pass over the options of modules that it does not use.
+
+    Raises SettingsError if a module that it uses is not installed, unless `argv` names another.
+    """
+    found = recipes.find_recipe(name)
+    if isinstance(found, Layers) or not recipes.is_of_a_run(found) or not (document := _document(found)):
+        return found
+    for each in MODULES:
+        if not named(argv, each) and (missing := missing_module(each, document.get(each))):
+            raise SettingsError(f"{found}: {missing}")
+    chosen = [document.get(each, getattr(TrainSettings, each)) for each in MODULES]
+    used = {*TrainSettings.__dataclass_fields__, *(each for each in groups() if each in chosen)}
+    kept = {each: value for each, value in document.items() if each in used or not isinstance(value, dict)}
+    return Layers(found, (yaml.safe_dump(kept, sort_keys=False, allow_unicode=True),))
 
 
 def check(settings: TrainSettings) -> None:

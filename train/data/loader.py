@@ -84,9 +84,11 @@ class Batches:
         loading: Loading,
         replacements: Callable[[Request], Iterator[int]],
         bad_log: BadSampleLog,
+        logs_memory: bool = False,
     ) -> None:
         """Start loading batches of at most `rows` rows; `replacements` yields candidates to replace a bad sample."""
         self.samples, self.rows, self.loading = samples, rows, loading
+        self._logs_memory = logs_memory
         self._requests = iter(requests)
         self._replacements, self._bad_log = replacements, bad_log
         self._choices: dict[tuple[int | None, int], Iterator[int]] = {}
@@ -235,14 +237,15 @@ class Batches:
             self._choices.pop((request.epoch, request.place), None)
 
     def _allocate(self, context: Context) -> dict[str, Shared]:
-        """Allocate shared memory for the prefetched batches and log its size; raise RunError if there is too little."""
+        """Allocate shared memory for the prefetched batches and raise RunError if there is too little."""
         shapes = {
             name: ((self.loading.prefetch_batches, self.rows, *shape), _numpy(dtype))
             for name, (shape, dtype) in self.samples.arrays().items()
         }
         needed = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in shapes.values())
         folder, free = room()
-        log.info(
+        log.log(
+            logging.INFO if self._logs_memory else logging.DEBUG,
             "loader: %s (%s), %d prefetched batches: %s of shared memory, %s free in %s",
             *(
                 plural(self.loading.workers, "worker"),
@@ -297,7 +300,13 @@ def train_batches(samples: Samples, order: Order, *, loading: Loading, bad_log: 
     Remote shards are prefetched. Everything started here ends with the block.
     """
     batches = Batches(
-        samples, order, rows=len(order.places), loading=loading, replacements=order.replacements, bad_log=bad_log
+        samples,
+        order,
+        rows=len(order.places),
+        loading=loading,
+        replacements=order.replacements,
+        bad_log=bad_log,
+        logs_memory=True,  # not of each validation
     )
     with closing(batches), prefetch.prefetch(samples.split, order):
         yield batches

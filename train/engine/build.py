@@ -17,7 +17,7 @@ from kinetics_sounds.settings import Parsed
 from kinetics_sounds.stream import Split
 
 from ..config import run_folder
-from ..config.settings import PLUGINS, SomeSettings, TrainSettings, backbones_of
+from ..config.settings import PLUGINS, SomeSettings, TrainSettings, backbones_of, missing_module
 from ..data.loader import Loading
 from ..interface import Batch, Data, Method, Moment, Output
 from ..models.backbones import tied_copy
@@ -132,7 +132,7 @@ def _networks(parsed: Parsed[SomeSettings]) -> str:
 def _largest(parsed: Parsed[SomeSettings]) -> float:
     """Largest number among the settings of a run's method and backbones."""
     names = (parsed.settings.method, *backbones_of(parsed.settings))
-    groups = (dataclasses.asdict(parsed.groups[name]) for name in names)
+    groups = (dataclasses.asdict(parsed.groups[name]) for name in names if name in parsed.groups)
     return max((value for group in groups for value in group.values() if isinstance(value, int | float)), default=0)
 
 
@@ -142,15 +142,30 @@ def build_model(parsed: Parsed[SomeSettings], data: Data) -> ModelBundle:
     return _build(parsed, data)
 
 
+class EncodersOnly(Method):
+    """The encoders of a run whose method is not installed, for evaluation."""
+
+    def __init__(self, name: str, *, video: nn.Module, audio: nn.Module) -> None:
+        super().__init__()
+        self.name, self.video, self.audio = name, video, audio
+
+    def embed(self, modality: str, feature_BD: Tensor) -> Tensor:
+        """There are no heads: raises RunError."""
+        raise RunError(missing_module("method", self.name))
+
+
 def _build(parsed: Parsed[SomeSettings], data: Data) -> ModelBundle:
     chosen = parsed.settings
-    method = plugins.load(PLUGINS["method"], chosen.method)
+    gone = not data.samples and missing_module("method", chosen.method)
+    method = None if gone else plugins.load(PLUGINS["method"], chosen.method)
     video_backbone, audio_backbone = (plugins.load(PLUGINS["backbone"], name) for name in backbones_of(chosen))
     view = plugins.load(PLUGINS["view"], chosen.view)
     view_settings = parsed.groups[chosen.view]
     torch.manual_seed(chosen.seed)
     video = video_backbone.build(parsed.groups[chosen.backbone])
     audio = _audio_encoder(parsed, audio_backbone, video)
+    if method is None:
+        return ModelBundle(EncodersOnly(chosen.method, video=video, audio=audio), view, view_settings)
     try:
         model: Method = method.build(parsed.groups[chosen.method], video=video, audio=audio, data=data)
         if data.samples:  # evaluation may use other clips

@@ -164,11 +164,12 @@ def find(folder: Path, name: str) -> Path:
     return path
 
 
-def check_shapes(path: Path, model: nn.Module, *, lacks: Collection[str] = ()) -> None:
-    """Raise RunError if a model on the meta device, without its modules `lacks`, does not match the checkpoint's header."""
+def check_shapes(path: Path, model: nn.Module, *, lacks: Collection[str] = (), only: tuple[str, ...] = ("",)) -> None:
+    """Raise RunError if a model on the meta device does not match the checkpoint's header; `lacks`, `only`: see `load_model`."""
     file = path / "model.safetensors"
     with _readable(file), safe_open(file, framework="pt") as found:
-        there = {name: tuple(found.get_slice(name).get_shape()) for name in found.keys()}  # noqa: SIM118 - no mapping
+        names = [name for name in found.keys() if name.startswith(only)]  # noqa: SIM118 - no mapping
+        there = {name: tuple(found.get_slice(name).get_shape()) for name in names}
     apart = (*replicated(model), *(f"{each}." for each in lacks))
     own = {name: tuple(each.shape) for name, each in model.state_dict().items() if not f"{name}.".startswith(apart)}
     for name in sorted(own.keys() | there.keys()):
@@ -179,13 +180,13 @@ def check_shapes(path: Path, model: nn.Module, *, lacks: Collection[str] = ()) -
             )
 
 
-def load_model(path: Path, model: nn.Module, *, lacks: Collection[str] = ()) -> None:
+def load_model(path: Path, model: nn.Module, *, lacks: Collection[str] = (), only: tuple[str, ...] = ("",)) -> None:
     """Load weights and buffers into a model; raises RunError if names or shapes differ.
 
     Replicated buffers (banks, queues) are loaded only if the model has them; models built for evaluation do not. The modules
-    `lacks` keep their weights.
+    `lacks` keep their weights. `only`: prefixes of the weights that are read.
     """
-    found = _tensors(path / "model.safetensors")
+    found = {name: each for name, each in _tensors(path / "model.safetensors").items() if name.startswith(only)}
     if any(name.startswith(replicated(model)) for name in model.state_dict()):
         found |= _tensors(path / "replicated.safetensors")
     _check_encoders(path, found, model)

@@ -8,6 +8,7 @@ from typing import Any
 from kinetics_sounds import files
 from kinetics_sounds.errors import RunError
 from kinetics_sounds.renamed import rename_keys
+from kinetics_sounds.resumed import CHANGED, are_changes
 
 SCHEMA = 1
 """Schema version, raised when the meaning of the file changes; other versions are refused."""
@@ -83,6 +84,7 @@ _KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "plateau": (lambda value: value is None or _is_plateau(value), "count of validations"),
     "scaler": (lambda value: value is None or _is_scaler(value), "state of a gradient scaler"),
     "computed_on": (lambda value: value is None or _are_names(value), "list of devices"),
+    CHANGED: (lambda value: value is None or are_changes(value), "list of changes"),
 }
 """Validator and description of each value of state.json that describes progress."""
 

@@ -15,6 +15,7 @@ from torch import nn
 from kinetics_sounds import __version__, plugins
 from kinetics_sounds.address import Address
 from kinetics_sounds.errors import RunError
+from kinetics_sounds.resumed import CHANGED
 from kinetics_sounds.settings import Parsed
 from kinetics_sounds.stream import Split
 
@@ -79,6 +80,8 @@ class TrainProgress:
     """Probe result before training."""
     computed_on: tuple[str, ...] = ()
     """GPUs or CPUs of the first rank so far, in order."""
+    changed: tuple[dict[str, Any], ...] = ()
+    """What was changed when the run was resumed, see `kinetics_sounds.resumed`."""
 
     @property
     def best_step(self) -> int | None:
@@ -106,7 +109,13 @@ class TrainProgress:
             NORM_SAMPLES: components.norm_samples,
             MICRO_BATCHES: "of the global batch",
             COMPUTED_ON: self.computed_on,
+            **self.history,
         }
+
+    @property
+    def history(self) -> dict[str, Any]:
+        """What was changed on resume, as saved in state.json and run.json; nothing if nothing was."""
+        return {CHANGED: self.changed} if self.changed else {}
 
 
 def window(settings: TrainSettings, split: Split, out: Path) -> int | None:
@@ -180,19 +189,14 @@ def restore(
     if parsed.settings.resume == "none":
         raise RunError(f"{out}: contains a run at {path.name}; choose another --out, or resume it with --resume auto")
     told = checkpoint_state.read_state(path)
-    state = {**_defaults(parsed), **told}
-    names = (*wanted, *(name for name in told if name not in wanted and _is_setting(name, parsed)))
-    for name in sorted(
-        names, key=lambda each: (each != "train_split", each not in DATA)
-    ):  # of other data nothing else need be told
-        value = wanted.get(name)
-        if state.get(name) == value:
-            continue
-        if parsed.settings.resume != "anyway":
-            if name in DATA:
-                raise RunError(_other_data(path, run_folder.read_facts(out), facts))
-            raise RunError(_changed(path, name, state.get(name), value))
-        world.print_main(f"resumed with {name} {value} (was {state.get(name)})")
+    differ = _differing(parsed, wanted, told)
+    if differ and parsed.settings.resume != "anyway":
+        name, before, after = differ[0]
+        if name in DATA:
+            raise RunError(_other_data(path, run_folder.read_facts(out), facts))
+        raise RunError(_changed(path, name, before, after))
+    for name, before, after in differ:
+        world.print_main(f"resumed with {name} {after} (was {before})")
     if parsed.settings.grad_accum_steps > 1 and MICRO_BATCHES not in told:
         world.print_main(
             "grad_accum_steps: micro-batches have other samples from here on, as kinetics-sounds 0.1.0 split batches differently"
@@ -203,18 +207,37 @@ def restore(
             f"batch norms: over {components.norm_samples} samples from here on (was {before}), so the run equals neither; the "
             "same --devices and --sync_bn resume it unchanged"
         )
+        differ.append((NORM_SAMPLES, before, components.norm_samples))
+    of_steps, steps = told.get("of_steps"), facts["data"]["steps"]
+    if of_steps not in (None, steps):
+        differ.append(("steps", of_steps, steps))
     checkpoint.load_model(path, model)
     checkpoint.load_optimizer(path, model, components.optimizer)
-    components.train_step.load(state.get("scaler") or {})
+    components.train_step.load(told.get("scaler") or {})
     world.print_main(f"resumed: {path}")
     return TrainProgress(
-        step=int(state["step"]),
-        plateau=Plateau(**state.get("plateau", {})),
-        best=state.get("best"),
-        of_steps=state.get("of_steps"),
-        first_probe=state.get("first_probe"),
-        computed_on=tuple(state.get(COMPUTED_ON) or ()),
+        step=int(told["step"]),
+        plateau=Plateau(**told.get("plateau", {})),
+        best=told.get("best"),
+        of_steps=of_steps,
+        first_probe=told.get("first_probe"),
+        computed_on=tuple(told.get(COMPUTED_ON) or ()),
+        changed=(*(told.get(CHANGED) or ()), *(_change(told["step"], *each) for each in differ)),
     )
+
+
+def _differing(
+    parsed: Parsed[TrainSettings], wanted: Mapping[str, Any], told: Mapping[str, Any]
+) -> list[tuple[str, Any, Any]]:
+    """Settings and data that differ from those of a checkpoint: name, before and now; data first, that are told first."""
+    state = {**_defaults(parsed), **told}
+    names = (*wanted, *(name for name in told if name not in wanted and _is_setting(name, parsed)))
+    in_order = sorted(names, key=lambda each: (each != "train_split", each not in DATA))
+    return [(name, state.get(name), wanted.get(name)) for name in in_order if state.get(name) != wanted.get(name)]
+
+
+def _change(step: int, setting: str, before: object, after: object) -> dict[str, Any]:
+    return {"step": step, "setting": setting, "before": before, "after": after}
 
 
 def begin(parsed: Parsed[SomeSettings], model: Method, facts: Mapping[str, Any], world: World) -> None:

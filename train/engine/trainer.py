@@ -84,9 +84,9 @@ def train(
         return DONE
     _say_if_rates_change(its, reached)
     reached = _computing_here(its, reached)
-    facts[resume.COMPUTED_ON] = reached.computed_on
+    facts |= {resume.COMPUTED_ON: reached.computed_on, **reached.history}
     if world.is_main:
-        files.write_bytes(out / "config.yaml", parsed.text.replace("\nresume: anyway\n", "\nresume: auto\n").encode())
+        files.write_bytes(out / "config.yaml", run_folder.config_text(parsed).encode())
         files.write_bytes(out / "run.json", (json.dumps(facts, indent=2) + "\n").encode())
     method, per_epoch = components.bundle.method, its.per_epoch
     world.print_main(

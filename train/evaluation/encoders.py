@@ -4,6 +4,7 @@ Shape suffixes: B inputs, C channels, T frames (of a mel-spectrogram: columns), 
 """
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,9 +24,13 @@ from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Meta, Sample
 
 from ..config import run_folder
+from ..config.settings import missing_module
 from ..distributed import launch
 from ..engine import build, checkpoint, checkpoint_state, run_result
+from ..engine.build import EncodersOnly
 from ..interface import Method
+
+log = logging.getLogger("kinetics_sounds")
 
 MOST_BYTES = {
     "config.yaml": MOST_CONFIG_BYTES,
@@ -122,7 +127,8 @@ class Encoders:
     """Video and audio encoder in evaluation mode, with their preprocessing."""
 
     method: Method
-    """The method that owns both encoders, with its other weights (projection head, gate, classifier)."""
+    """The method that owns both encoders, with its other weights (projection head, gate, classifier); without these if it is
+    not installed."""
     video: nn.Module
     """float32 (B, C, T, H, W) to (B, D)."""
     audio: nn.Module
@@ -144,6 +150,12 @@ class Encoders:
     def device(self) -> torch.device:
         """Device of the weights; move them with `encoders.method.to("cuda")`."""
         return next(self.method.parameters()).device
+
+    def whole_method(self) -> Method:
+        """The method with all its weights; raises RunError if it is not installed."""
+        if isinstance(self.method, EncodersOnly):
+            raise RunError(missing_module("method", self.method.name))
+        return self.method
 
     def preprocess(self, sample: Sample | RawClip, *, clips: int = 1) -> dict[str, Tensor]:
         """Encoder inputs of a clip for evaluation: "video" (clips, C, T, H, W), evenly spaced, and "audio".
@@ -284,8 +296,17 @@ def check_claims(folder: Path, path: Path | None) -> None:
         outline = build.build_meta(run_folder.model_of(folder), run_folder.data_for_evaluation(facts))
     except SettingsError as error:
         raise RunError(f"{folder}: its config.yaml describes an invalid model: {error}") from error
+    if isinstance(outline, EncodersOnly) and launch.is_main():
+        log.warning(
+            "%s: its method, %s, is not installed here; the encoders are loaded without it", folder, outline.name
+        )
     if path is not None:
-        checkpoint.check_shapes(path, outline, lacks=run_folder.lacks_of(facts))
+        checkpoint.check_shapes(path, outline, lacks=run_folder.lacks_of(facts), only=_weights_of(outline))
+
+
+def _weights_of(method: Method) -> tuple[str, ...]:
+    """Prefixes of the weights to load: all, or those of the encoders if the method is not installed."""
+    return Method.INIT[:2] if isinstance(method, EncodersOnly) else ("",)
 
 
 def load(place: str | Path, name: str | None = "last") -> Encoders:
@@ -302,7 +323,7 @@ def load(place: str | Path, name: str | None = "last") -> Encoders:
         built = build.rebuild(folder)
     if path is not None:
         checkpoint_state.read_state(path)
-        checkpoint.load_model(path, built.method, lacks=run_folder.lacks_of(facts))
+        checkpoint.load_model(path, built.method, lacks=run_folder.lacks_of(facts), only=_weights_of(built.method))
     return Encoders(
         method=built.method.eval(),
         video=built.method.video,

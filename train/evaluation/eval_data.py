@@ -40,6 +40,20 @@ class EvalDataSettings(Cached, Protocol):
         ...
 
 
+class Selected(Protocol):
+    """Settings of a command that evaluates a checkpoint of a run."""
+
+    @property
+    def run(self) -> Path:
+        """Run folder."""
+        ...
+
+    @property
+    def checkpoint(self) -> str:
+        """Name of the checkpoint."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class EvalData:
     """Facts of a run, and the split to evaluate it on."""
@@ -99,6 +113,24 @@ def seen_in_training(
     if own == on:
         return dataset.every_split[on].samples
     return shared_samples(settings, shards, dataset, own, on)
+
+
+def selected_on(settings: Selected, facts: Mapping[str, Any], dataset: Dataset) -> str | None:
+    """Split that the checkpoint was selected on, if it is the best one and the run was trained on this set, else None."""
+    if settings.checkpoint != "best" or all(
+        each.fingerprint != facts["fingerprint"] for each in dataset.every_split.values()
+    ):
+        return None
+    return run_folder.reopen(settings.run).settings.val_split
+
+
+def note_selected(selected: str | None, on: str) -> list[str]:
+    """A line for users if the checkpoint was selected on the split that it is evaluated on, else none."""
+    if selected != on:
+        return []
+    return [
+        f"note: --checkpoint best was selected on the split {on!r}, which it is evaluated on: scores are optimistic"
+    ]
 
 
 def _seen_of_another_set(settings: Cached, shards: Address, facts: Mapping[str, Any], on: str) -> int | None:

@@ -26,7 +26,7 @@ from ..distributed.process_group import World
 from ..probes import Features
 from . import results
 from .encoders import Encoders, load_selected
-from .eval_data import check_mel, suited
+from .eval_data import check_mel, note_selected, selected_on, suited
 from .features import Kind, extract
 
 
@@ -129,10 +129,11 @@ def run(modules: Mapping[str, ModuleType], parsed: Parsed[EvalSettings]) -> int:
         if not world.is_main:
             return DONE
         of_split = results.of_split(settings, shards, dataset, on, facts)
+        selected = selected_on(settings, facts, dataset)
         printed: list[tuple[dict[str, Any], Path]] = []
         for each in probes:
             head = results.head(each.name, settings.run, facts, encoders.checkpoint, **of_split)
-            found = {**head, **_body(each, features, settings, dataset)}
+            found = {**head, **_body(each, features, settings, dataset, selected=selected)}
             out = _out(settings, each.name, probes)
             results.write(out, found)
             if near := getattr(each.module, "neighbours", None):
@@ -142,7 +143,8 @@ def run(modules: Mapping[str, ModuleType], parsed: Parsed[EvalSettings]) -> int:
             if settings.json:
                 print(json.dumps(found))
         if not settings.json:
-            print(results.format_table(printed), *results.next_steps(settings, [each for each, _ in printed]), sep="\n")
+            more = [*note_selected(selected, on), *results.next_steps(settings, [each for each, _ in printed])]
+            print(results.format_table(printed), *more, sep="\n")
     return DONE
 
 
@@ -196,12 +198,16 @@ def _features(
     return found
 
 
-def _body(probe: _Probe, features: _FeaturesOf, settings: EvalSettings, dataset: Dataset) -> dict[str, Any]:
-    """Evaluate one probe; return the body of its results.json."""
+def _body(
+    probe: _Probe, features: _FeaturesOf, settings: EvalSettings, dataset: Dataset, *, selected: str | None
+) -> dict[str, Any]:
+    """Evaluate one probe; return the body of its results.json. `selected`: see `selected_on`."""
     test = features[probe.on, probe.kind]
     train = None if probe.fit is None else features[probe.fit, probe.kind]
     with _named(settings.run, probe.name):
         scores = probe.module.evaluate(test, train, probe.settings)
+    if selected == probe.on:
+        scores["selected_on_test"] = 1.0
     return {
         "fit_split": probe.fit,
         "samples": len(test.keys),

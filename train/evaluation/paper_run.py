@@ -191,14 +191,14 @@ def means(folds: Sequence[Mapping[str, float]]) -> dict[str, float]:
         return dict(folds[0])
     found: dict[str, float] = {}
     for name in folds[0]:
-        values = [each[name] for each in folds]
         if name.endswith(("_low", "_high")) or name.rpartition("_")[2] == "c" or name == "selected_on_test":
             continue
+        values = [each[name] for each in folds]
         found[name] = statistics.fmean(values)
         if f"{name}_low" in folds[0]:
             found |= _bounds(name, values)
-    if "selected_on_test" in folds[0]:
-        found["selected_on_test"] = max(each["selected_on_test"] for each in folds)
+    if any("selected_on_test" in each for each in folds):
+        found["selected_on_test"] = max(each.get("selected_on_test", 0.0) for each in folds)
     return found
 
 

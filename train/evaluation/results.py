@@ -13,10 +13,12 @@ import torch
 
 from kinetics_sounds import __version__, files, remote
 from kinetics_sounds.address import Address
+from kinetics_sounds.resumed import CHANGED, format_changes
 from kinetics_sounds.shards.index import Dataset
 
 from ..config import run_folder
 from ..data.dataset import Cached
+from ..engine import checkpoint_state
 from .eval_data import seen_in_training
 
 COLUMNS = ("probe", "run", "checkpoint", "on_split", "fingerprint")
@@ -95,8 +97,21 @@ def head(
         "trained_on": {"split": facts["train_split"]}
         | {name: facts[name] for name in ("fingerprint", "selection", "content")},
         "seen_in_training": 0 if checkpoint is None else seen,
+        **({} if checkpoint is None else _changed_on_resume(checkpoint)),
         "versions": {"kinetics-sounds": __version__, "torch": torch.__version__},
     }
+
+
+def _changed_on_resume(checkpoint: Path) -> dict[str, Any]:
+    """What was changed when the run was resumed before this checkpoint; empty if nothing was."""
+    changes = checkpoint_state.read_state(checkpoint).get(CHANGED)
+    return {CHANGED: changes} if changes else {}
+
+
+def note_changed(results: Mapping[str, Any]) -> list[str]:
+    """A line for users if the run was resumed with other settings, data or steps, else none."""
+    changes = results.get(CHANGED)
+    return [f"note: the run was resumed with {format_changes(changes)}"] if changes else []
 
 
 def of_split(
@@ -240,7 +255,10 @@ def _has_baseline(run: Path, results: Mapping[str, Any]) -> bool:
     """Whether the untrained encoders were evaluated by this probe on the same clips with the same options."""
     path = run / f"eval/{results['probe']}_untrained/results.json"
     before = _read(path) if path.is_file() else None
-    return before is not None and set(_differing(before, results)) <= {"run", "checkpoint"}
+    own = {"run", "checkpoint"}
+    if results["probe"] == "finetune":
+        own.add("settings")  # untrained encoders have no gate
+    return before is not None and set(_differing(before, results)) <= own
 
 
 def format_scores(results: dict[str, Any], out: Path, *, what: str = "clips") -> str:
@@ -257,7 +275,7 @@ def format_table(found: Sequence[tuple[dict[str, Any], Path]], *, what: str = "c
         before = f"{results['probe']} " if len(found) > 1 else ""
         lines += [f"  {before + metric:28} {rest}" for metric, rest in _rows(results["scores"])]
     places = (f"results: {out / 'results.json'}" for _, out in found)
-    return "\n".join([*lines, *places, *note_seen(first, first["samples"])])
+    return "\n".join([*lines, *places, *note_seen(first, first["samples"]), *note_changed(first)])
 
 
 def _rows(scores: Mapping[str, float]) -> Iterator[tuple[str, str]]:

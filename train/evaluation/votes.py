@@ -13,7 +13,7 @@ from kinetics_sounds.errors import RunError, ShardError
 
 from ..data.loader import Loading
 from ..distributed.process_group import World
-from ..probes import bounded, topk_hits
+from ..probes import bounded, chance, topk_hits
 from .encoders import Encoders
 from .split_pass import over_split
 
@@ -33,7 +33,7 @@ class Classifier(Protocol):
 
 def classifier_of(encoders: Encoders) -> Classifier:
     """The run's method as a classifier; raises RunError if it has none."""
-    method = encoders.method
+    method = encoders.whole_method()
     if not isinstance(getattr(method, "classifier", None), nn.Module) or not callable(getattr(method, "logits", None)):
         raise RunError(
             f"{encoders.checkpoint}: its method ({type(method).__name__}) has no classifier, so clips cannot vote; train "
@@ -72,7 +72,7 @@ def clip_logits(
         raise RunError(
             f"{encoders.checkpoint}: its scores are not finite; lower --optim.lr or use --precision bf16 in training"
         )
-    return logit_NKC, torch.from_numpy(split.label_index_N.copy())
+    return logit_NKC, labels_of(split)
 
 
 def _of_batch(encoders: Encoders, classifier: Classifier, batch: dict[str, Tensor], *, clips: int) -> Tensor:
@@ -91,18 +91,21 @@ def _of_batch(encoders: Encoders, classifier: Classifier, batch: dict[str, Tenso
     return torch.stack(logits, dim=1)
 
 
+def labels_of(split: stream.Split) -> Tensor:
+    """Class index of each video of a split: (N,)."""
+    return torch.from_numpy(split.label_index_N.copy())
+
+
 def vote(logit_NKC: Tensor, how: How) -> Tensor:
     """Mean over the clips' logits or probabilities: (N, C)."""
     return (logit_NKC if how == "logit" else logit_NKC.softmax(dim=2)).mean(dim=1)
 
 
-def accuracies(score_NC: Tensor, label_N: Tensor) -> dict[str, float]:
-    """Top-1 and top-5 accuracy in percent, with intervals and chance levels."""
-    classes = score_NC.shape[1]
-    right_NC = label_N[:, None] == torch.arange(classes)
+def accuracies(score_NC: Tensor, label_N: Tensor, *, fit_M: Tensor) -> dict[str, float]:
+    """Top-1 and top-5 accuracy in percent, with intervals, and chance levels after training on the labels `fit_M`."""
+    right_NC = label_N[:, None] == torch.arange(score_NC.shape[1])
     hits = {k: topk_hits(score_NC, right_NC, k=k) for k in (1, 5)}
-    chance = {f"top{k}_chance": 100 * min(1.0, k / classes) for k in (1, 5)}
-    return {**bounded("top1", hits[1]), **bounded("top5", hits[5]), **chance}
+    return {**bounded("top1", hits[1]), **bounded("top5", hits[5]), **chance(label_N, fit_M)}
 
 
 def clip_accuracies(logit_NKC: Tensor, label_N: Tensor) -> dict[str, float]:

@@ -80,8 +80,7 @@ def classify(on: Features, fit: Features | None, scorer: Scorer, *, unit: bool =
     """Top-1 and top-5 accuracy in percent of both modalities together, of video and of audio (see `Features.sides`).
 
     Ties count as in `hit_share`; a clip whose class is not in `fit` is a miss. "top1_low" and "top1_high" are bootstrap bounds;
-    "top1_chance" and "top5_chance" are the accuracies of uniform guesses among the classes of `fit`. Raises ValueError without
-    `fit`, and for scores that are not finite.
+    "top1_chance" and "top5_chance" are those of `chance`. Raises ValueError without `fit`, and for scores that are not finite.
     """
     fit = fitted(fit)
     class_C, target_M = torch.unique(fit.label_N, return_inverse=True)
@@ -91,9 +90,17 @@ def classify(on: Features, fit: Features | None, scorer: Scorer, *, unit: bool =
         score_NC = scorer(on_ND, fit_MD, target_M, classes=len(class_C))
         for k in (1, 5):
             metrics |= bounded(f"{prefix}top{k}", topk_hits(score_NC, right_NC, k=k))
-    for k in (1, 5):
-        metrics[f"top{k}_chance"] = percent(right_NC.any(dim=1)) * min(k, len(class_C)) / len(class_C)
-    return metrics
+    return metrics | chance(on.label_N, fit.label_N)
+
+
+def chance(label_N: Tensor, fit_M: Tensor) -> dict[str, float]:
+    """Accuracy of uniform guesses for clips with labels (N,), in percent: "top1_chance" and "top5_chance".
+
+    Guessed are the classes among the labels (M,) that a classifier is fitted on: a clip of any other class is a miss.
+    """
+    class_C = torch.unique(fit_M)
+    known = percent(torch.isin(label_N, class_C))
+    return {f"top{k}_chance": known * min(k, len(class_C)) / len(class_C) for k in (1, 5)}
 
 
 def fitted(fit: Features | None) -> Features:

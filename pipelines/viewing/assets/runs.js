@@ -31,10 +31,13 @@ const PROBES = {
 }; // when a clip counts as right
 const NEAR = 6; // clips whose neighbours are shown before "more"
 
-/** @param {Array<Object>} runs @param {?ClipsView} view the page's clips, to which keys lead @returns {Array<Element>} */
-function runSections(runs, view) {
+/**
+ * @param {Array<Object>} runs @param {?ClipsView} view the page's clips, to which keys lead
+ * @param {number} settingsLeft in which runs differ, beside those shown @returns {Array<Element>}
+ */
+function runSections(runs, view, settingsLeft) {
   const keyed = (key) => (view ? make("a", { href: `#key=${encodeURIComponent(key)}`, text: key }) : make("span", { text: key }));
-  const parts = [runsTable(runs), curvesSection(runs), resultsSection(runs), mapsSection(runs, keyed), neighboursSection(runs, keyed, view), badSection(runs)];
+  const parts = [runsTable(runs, settingsLeft), curvesSection(runs), resultsSection(runs), mapsSection(runs, keyed), neighboursSection(runs, keyed, view), badSection(runs)];
   return parts.filter(Boolean);
 }
 
@@ -49,11 +52,16 @@ function scrolled(label, head, rows, aligned = "number") {
   return make("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": label }, table);
 }
 
-function runsTable(runs) {
+function runsTable(runs, settingsLeft) {
   const names = [...new Set(runs.flatMap((run) => Object.keys(run.facts)))].filter((name) => name !== "note");
-  const rows = names.map((name) => [name.replaceAll("_", " "), ...runs.map((run) => run.facts[name] || "")]);
+  const settings = [...new Set(runs.flatMap((run) => Object.keys(run.settings)))];
+  const rows = [
+    ...names.map((name) => [name.replaceAll("_", " "), ...runs.map((run) => run.facts[name] || "")]),
+    ...settings.map((name) => [name, ...runs.map((run) => run.settings[name] ?? "")]),
+  ];
   const notes = [...new Set(runs.map((run) => run.facts.note).filter(Boolean))].map((note) => make("p", { text: `Note: ${note}` }));
-  return section("runs-title", runs.length > 1 ? "Runs" : "Run", scrolled("table of runs", ["setting", ...runs.map((run) => run.name)], rows), ...notes);
+  const left = settingsLeft ? [make("p", { text: `${count(settingsLeft)} more settings differ; see the config.yaml of each.` })] : [];
+  return section("runs-title", runs.length > 1 ? "Runs" : "Run", scrolled("table of runs", ["setting", ...runs.map((run) => run.name)], rows), ...left, ...notes);
 }
 
 function curvesSection(runs) {
@@ -128,17 +136,27 @@ function score(value) {
   return value !== 0 && Math.abs(value) < 0.05 ? number(value) : value.toFixed(1);
 }
 
+/** A value that was chosen, or a yes or no. */
+function chosenValue(value, metric) {
+  return metric === "selected_on_test" ? (value ? "yes" : "no") : number(value);
+}
+
 /** Every metric of a result of its own clips and settings; the main one of each first. @returns {Array<Object>} */
 function kindsOf(runs) {
   const kinds = new Map();
   for (const run of runs)
-    for (const { probe, split, basis, clips, scores, main } of run.results)
+    for (const { probe, split, basis, clips, scores, main, differs } of run.results)
       for (const metric of new Set([main, ...Object.keys(scores)])) {
         const [, base, end] = /^(.*)_(low|high|chance)$/.exec(metric) || [];
         if (!metric || end === "chance" || ((end === "low" || end === "high") && base in scores)) continue;
-        kinds.set(JSON.stringify([probe, split, basis, metric]), { probe, split, basis, clips, metric, isMain: metric === main });
+        kinds.set(JSON.stringify([probe, split, basis, metric]), { probe, split, basis, clips, metric, differs, isMain: metric === main });
       }
   return [...kinds.values()];
+}
+
+/** Whether it is a value that was chosen, or a yes or no, and no score. */
+function isChosen({ metric }) {
+  return metric === "selected_on_test" || /(^|_)c$/.test(metric);
 }
 
 /** Tables of metrics, one for all that the same runs have. @returns {Array<Element>} */
@@ -163,7 +181,8 @@ function scoresTable(label, runs, kinds, format) {
       texts: kinds.map((kind) => scoreOf(run, kind, untrained, format)),
     })),
   ].filter(({ texts }) => texts.some(Boolean));
-  const rows = kinds.map((kind, n) => [`${kind.probe} ${kind.metric.replaceAll("_", " ")}${same ? "" : places[n]}`, ...columns.map(({ texts }) => texts[n])]);
+  const named = (kind) => `${kind.probe} ${kind.metric.replaceAll("_", " ")}${kind.differs ? `, ${kind.differs}` : ""}`;
+  const rows = kinds.map((kind, n) => [`${named(kind)}${same ? "" : places[n]}`, ...columns.map(({ texts }) => texts[n])]);
   return scrolled(label, [same ? `metric${places[0]}` : "metric", ...columns.map(({ title }) => title)], rows);
 }
 
@@ -194,11 +213,13 @@ function resultsSection(runs) {
   });
   const kinds = kindsOf(runs);
   if (!kinds.length) return section("results-title", "Results", ...without);
-  const told = make("p", { text: "Percent where a metric is a share; in brackets 95% intervals over the judged items. Scores in a row are of the same clips and settings. Untrained encoders are not at chance: a random network already sees motion energy and spectra." });
+  const told = make("p", { text: "Percent where a metric is a share; in brackets 95% intervals over the judged items. Scores in a row are of the same clips and settings, which are named where rows of a probe differ in them. Untrained encoders are not at chance: a random network already sees motion energy and spectra." });
   const easy = kinds.filter((kind) => isEasy(runs, kind));
   const hidden = make("details", {}, make("summary", { text: "top5, left out above because guessing is right half of the time or more" }), ...scoresTables("table of top5", runs, easy, { digits: score }));
-  const shown = scoresTables("table of results", runs, kinds.filter((kind) => !easy.includes(kind)), { digits: score });
-  return section("results-title", "Results", told, ...without, ...shown, ...(easy.length ? [hidden] : []));
+  const shown = scoresTables("table of results", runs, kinds.filter((kind) => !easy.includes(kind) && !isChosen(kind)), { digits: score });
+  const chosen = scoresTables("table of chosen values", runs, kinds.filter(isChosen), { digits: chosenValue });
+  const values = chosen.length ? [make("p", { text: "Values that were chosen, not percent; selected on test: whether the evaluated clips chose them." })] : [];
+  return section("results-title", "Results", told, ...without, ...shown, ...(easy.length ? [hidden] : []), ...values, ...chosen);
 }
 
 /** Whether it is a top5 that guessing reaches half of the time or more, which says little. */
@@ -217,7 +238,7 @@ function scoreOf(run, kind, untrained, { digits }) {
   const { scores, old_step: step } = found;
   const [low, high] = [scores[`${kind.metric}_low`], scores[`${kind.metric}_high`]];
   const interval = low === undefined || high === undefined ? [] : [" ", make("span", { class: "interval", text: `(${digits(low)}\u2013${digits(high)})` })];
-  return [digits(scores[kind.metric]), ...interval, step === null ? "" : `, at step ${count(step)}`];
+  return [digits(scores[kind.metric], kind.metric), ...interval, step === null ? "" : `, at step ${count(step)}`];
 }
 
 /** What guessing reaches: `top1_chance` of `top1`, `r10_chance` of `video_to_audio_r10`. */

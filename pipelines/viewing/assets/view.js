@@ -172,7 +172,7 @@ async function start() {
   }
   if (told.runs.length) {
     document.querySelector("h1").after(...mainScores(told.runs), ...told.notes.map((text) => make("p", { text })), ...scoresWords(told.runs));
-    main.append(...runSections(told.runs, view));
+    main.append(...runSections(told.runs, view, told.settings_left));
     main.before(partsOf(main));
   }
   document.documentElement.dataset.ready = "yes";

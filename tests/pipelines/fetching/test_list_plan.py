@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS
 from kinetics_sounds.errors import AnnotationError, ListError
 from kinetics_sounds.lists import mmaction2
+from kinetics_sounds.pipelines import list_origin
 from kinetics_sounds.pipelines.fetching import list_plan, list_report
 from kinetics_sounds.pipelines.fetching.list_classes import class_list_of, files_of, name_of
 from kinetics_sounds.pipelines.fetching.list_plan import Asked, ListPlan, plan_lists
@@ -505,6 +506,33 @@ def test_rows_that_somebody_changed_are_told(tmp_path: Path) -> None:
     assert plan.stated != plan.selection
     assert (plan.unbuilt, plan.sound) == (0, False)
     assert "they were changed" in list_report.text(list_report.report(plan, None))
+
+
+def test_a_published_folder_is_told_as_it_was_when_its_rows_were_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, other = publish(tmp_path / "mine"), tmp_path / "other.csv"
+    other.write_text(COLUMNS + VAL)
+    read: list[Path] = []
+    of_folder: Callable[[Path], dict[str, str]] = list_origin.of_folder
+
+    def noted(place: Path) -> dict[str, str]:
+        read.append(place)
+        return of_folder(place)
+
+    monkeypatch.setattr(list_origin, "of_folder", noted)
+    plan = plan_lists(
+        [lists.recognise(path) for path in (*files_of(str(folder)), other)],
+        CLASSES,
+        Asked(splits=SPLITS),
+        annotation_lists=Never(),
+        always=False,
+    )
+    assert read == [folder]  # once, though it has two splits
+    (folder / "fingerprints.json").write_text("{")
+
+    said = [each["published"] for each in list_report.report(plan, None)["files"]]
+    assert said == [{"name": "mine"}, {"name": "mine"}, None]
 
 
 def test_a_reconstruction_stays_one_when_it_is_published(tmp_path: Path) -> None:

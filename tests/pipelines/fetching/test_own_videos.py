@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kinetics_sounds import annotations
+from kinetics_sounds.clip import Clip
 from kinetics_sounds.media import ffmpeg
 from kinetics_sounds.pipelines import build
 from kinetics_sounds.sources import local
@@ -53,20 +54,30 @@ def test_clips_whose_name_is_of_several_files_say_so_and_every_run_counts_them(
     video(tmp_path / "videos/phone/IMG_1.mp4", seconds=4)
     video(tmp_path / "videos/phone/IMG_2.mp4", seconds=2)
     argv = arguments(tmp_path, "dog,IMG_1,0,2,train", "dog,IMG_1,2,4,train", "dog,IMG_2,0,2,train")
-    first = "taken from the first of several different files of the name"
-    other = "taken from another file of the name, since the first is too_short"
+    asked: list[int] = []
+    ambiguous = local.Source.ambiguous
+
+    def counted(self: local.Source, clips: list[Clip]) -> tuple[frozenset[str], str]:
+        asked.append(len(clips))
+        return ambiguous(self, clips)
+
+    monkeypatch.setattr(local.Source, "ambiguous", counted)
+    one = "taken from one of several different files of the name"
+    another = "taken from another file of the name, since the first is"
+    told_of = f"\nof the ok clips, 2 {one}\nof the ok clips, 1 {another} not usable\n"
 
     assert build.main(argv) == 0
-    assert f"\nof the ok clips, 1 {first}\nof the ok clips, 1 {other}\n" in capsys.readouterr().out
+    assert told_of in capsys.readouterr().out
+    assert asked == [3]  # all clips at once: each one by itself takes the square of their number
     monkeypatch.delattr(local, "walk")  # with nothing to do, the folder is not read again
     assert build.main(argv) == 0
-    assert f"\nof the ok clips, 1 {first}\nof the ok clips, 1 {other}\n" in capsys.readouterr().out
+    assert told_of in capsys.readouterr().out
 
     with (tmp_path / "out/manifest.csv").open() as file:
         told = {row["key"]: (row["origin"], row["detail"]) for row in csv.DictReader(file)}
     assert told == {
-        "IMG_1_000000_000002": ("camera/IMG_1.mp4", first),
-        "IMG_1_000002_000004": ("phone/IMG_1.mp4", other),
+        "IMG_1_000000_000002": ("camera/IMG_1.mp4", one),
+        "IMG_1_000002_000004": ("phone/IMG_1.mp4", f"{another} too_short; {one}"),
         "IMG_2_000000_000002": ("phone/IMG_2.mp4", ""),
     }
 
@@ -94,8 +105,26 @@ def test_overlapping_rows_of_two_classes_are_warned_of_once(tmp_path: Path, capl
     assert build.main(argv) == 1
     assert caplog.text.count(told) == 2
     caplog.clear()
-    build.main([*argv[4:], "--clips", str(tmp_path / "mine.csv"), "--dry_run"])
+    build.main([*argv[4:], "--clips", str(tmp_path / "mine.csv"), "--out", str(tmp_path / "other"), "--dry_run"])
     assert caplog.text.count(told) == 1
+
+
+def test_where_names_have_the_class_one_id_is_no_single_video(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inline(monkeypatch)
+    for name in ("dog/a.mp4", "cat/a.mp4"):
+        video(tmp_path / "videos" / name, seconds=4)
+    argv = [*arguments(tmp_path, "dog,a,0,3,train", "cat,a,1,4,test"), "--local.names", "{label}/{id}"]
+
+    for each in ([*argv, "--dry_run"], argv):
+        assert build.main(each) == 0
+        assert "in more than one split" not in capsys.readouterr().out
+        assert caplog.text == ""
+    assert json.loads((tmp_path / "out/report.json").read_text())["in_several_splits"] == {}
 
 
 def test_a_file_that_is_cut_off_is_told_from_one_that_is_too_short(
@@ -121,7 +150,7 @@ def test_a_file_that_is_cut_off_is_told_from_one_that_is_too_short(
     status, detail = told["half_000000_000008"]
     covers = r"the picture covers [34]\.\d\d s of the 8 s requested"
     assert status == "too_short"
-    assert re.fullmatch(covers + r"; the file says 8\.0 s, but ends after [34]\.\d s: it is cut off", detail)
+    assert re.fullmatch(covers + r"; the file says 8\.0 s, but ends after [34]\.\d s: it may be cut off", detail)
     assert told["short_000000_000008"] == ("too_short", "the picture covers 4.00 s of the 8 s requested")
 
 

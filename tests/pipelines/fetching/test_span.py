@@ -10,7 +10,7 @@ from kinetics_sounds.clip import Clip, FetchResult, Status
 from kinetics_sounds.media import ffmpeg, measure, probe
 from kinetics_sounds.media.measure import Measured
 from kinetics_sounds.pipelines.fetching.audit import audit
-from kinetics_sounds.pipelines.fetching.trim import Trimmed, to_span
+from kinetics_sounds.pipelines.fetching.trim import Trimmed, cut_off, to_span
 
 from ..conftest import video
 
@@ -43,6 +43,16 @@ def test_a_file_that_is_its_span_is_linked(two_seconds: Path) -> None:
     done = given(two_seconds)
 
     assert (done.status, done.path, done.other_streams) == (Status.OK, two_seconds, "")
+
+
+def test_a_file_whose_second_sound_is_longer_is_not_said_to_be_cut_off(two_seconds: Path, tmp_path: Path) -> None:
+    video(tmp_path / "long.mp4", seconds=5)
+    first, second = ffmpeg.source(two_seconds), ffmpeg.source(tmp_path / "long.mp4")
+    streams = (first.video, first.audio, second.audio)
+    ffmpeg.run(ffmpeg.sink(*streams, path=tmp_path / "both.mp4", vcodec="copy", acodec="copy"), timeout_seconds=30)
+
+    assert round(probe.probe(tmp_path / "both.mp4").seconds or 0) == 5
+    assert cut_off(tmp_path / "both.mp4") == ""
 
 
 def turned(source: Path, path: Path, degrees: int) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 from kinetics_sounds import fingerprints, manifest
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import Clip, Media, Outcome, Status
-from kinetics_sounds.clip_names import FIRST_OF_SEVERAL, SPAN_ALONE
+from kinetics_sounds.clip_names import ANOTHER_FILE, ONE_OF_SEVERAL, SPAN_ALONE
 from kinetics_sounds.pipelines.fetching.driver import RunStats
 from kinetics_sounds.pipelines.fetching.summary import LEAST_COVERED, Account, summary
 
@@ -120,7 +120,10 @@ def test_the_summary_says_what_the_report_holds(tmp_path: Path) -> None:
 
     assert summary(report, Path("data/mine")).splitlines() == [
         "3 of 5 annotated clips ok; missing: 1 private, 1 network",
-        "of the missing clips, 1 will be retried by the next run, 1 will not be tried again (to try anyway: --retry permanent)",
+        (
+            "of the missing clips, 1 will be retried by the next run, 1 will not be requested again from these sources "
+            "(a further --source may have them; to try these again: --retry permanent)"
+        ),
         "private: id2_000003_000005",
         "network: id3_000003_000005",
         "sources: 2 from local:/a, 1 from cvdf",
@@ -154,7 +157,10 @@ def test_a_build_without_a_clip_names_no_source() -> None:
 
     assert summary(none, Path()).splitlines()[:4] == [
         "0 of 1 annotated clip ok; missing: 1 private",
-        "of the missing clips, 1 will not be tried again (to try anyway: --retry permanent)",
+        (
+            "of the missing clips, 1 will not be requested again from these sources "
+            "(a further --source may have them; to try these again: --retry permanent)"
+        ),
         "private: id2_000003_000005",
         "of the ok clips, 0 silent, 0 with a still picture",
     ]
@@ -177,12 +183,30 @@ def test_the_first_three_clips_of_each_reason_are_named() -> None:
 
 
 def test_two_remarks_of_one_clip_are_counted_each() -> None:
-    both = dataclasses.replace(outcome(clip(0)), detail=f"{SPAN_ALONE}; {FIRST_OF_SEVERAL}")
+    both = dataclasses.replace(outcome(clip(0)), detail=f"{SPAN_ALONE}; {ONE_OF_SEVERAL}")
     report = counted([both, dataclasses.replace(outcome(clip(1)), detail=SPAN_ALONE)]).report(
         CLASSES, RunStats(), seconds=1.0, both=NO_CLIPS
     )
 
-    assert report["remarks"] == {SPAN_ALONE: 2, FIRST_OF_SEVERAL: 1}
+    assert report["remarks"] == {SPAN_ALONE: 2, ONE_OF_SEVERAL: 1}
+
+
+def test_remarks_that_a_user_can_mend_come_first_and_those_of_another_file_are_one_line() -> None:
+    others = [
+        f"{ANOTHER_FILE} {status}" for status in ("too_short", "corrupt", "no_audio", "no_video", "not_in_source")
+    ]
+    details = [*others, *others, ONE_OF_SEVERAL, "made up", SPAN_ALONE]
+    made = [dataclasses.replace(outcome(clip(number)), detail=detail) for number, detail in enumerate(details)]
+    report = counted(made).report(CLASSES, RunStats(), seconds=1.0, both=NO_CLIPS)
+
+    told = summary(report, Path()).partition("with a still picture\n")[2].splitlines()
+
+    assert told[0].startswith("1 file ends before the end of its span")
+    assert told[1:4] == [
+        f"of the ok clips, 1 {ONE_OF_SEVERAL}",
+        f"of the ok clips, 10 {ANOTHER_FILE} not usable",
+        "of the ok clips, 1 made up",
+    ]
 
 
 def test_a_sound_that_is_not_told_to_be_the_original_is_flagged() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kinetics_sounds import classes
 from kinetics_sounds.clip import Clip, Status
-from kinetics_sounds.clip_names import ANOTHER_FILE, FIRST_OF_SEVERAL, SPAN_ALONE
+from kinetics_sounds.clip_names import ANOTHER_FILE, ONE_OF_SEVERAL, SPAN_ALONE
 from kinetics_sounds.extras import pip_install
 from kinetics_sounds.pipelines.publishing import check, contents, markdown, tables
 from kinetics_sounds.pipelines.publishing.origin import KINETICS, OWN, YOUTUBE, origin_of
@@ -271,9 +271,10 @@ def test_the_card_of_youtubes_videos_tells_where_all_can_get_them(asked: list[st
 
 
 def test_clips_whose_files_name_is_not_unique_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    remarks = [FIRST_OF_SEVERAL, f"{SPAN_ALONE}; {ANOTHER_FILE} too_short", SPAN_ALONE, ""]
+    other = f"{ANOTHER_FILE} too_short"  # such as a broken copy in another container
+    remarks = [ONE_OF_SEVERAL, f"{SPAN_ALONE}; {other}; {ONE_OF_SEVERAL}", SPAN_ALONE, "", other]
     made = [replace(outcome(clip(n)), detail=detail) for n, detail in enumerate(remarks)]
-    made.append(replace(outcome(clip(4), Status.TOO_SHORT), detail=f"{FIRST_OF_SEVERAL}, of a clip that is not there"))
+    made.append(replace(outcome(clip(5), Status.TOO_SHORT), detail=f"{ONE_OF_SEVERAL}, of a clip that is not there"))
     told = "2 ok clips are of a file whose name another, different file had too: rebuilt elsewhere, it may be the other one"
 
     assert f"\n{told}.\n" in (published(tmp_path / "a", made) / "README.md").read_text()

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from kinetics_sounds.command import command
 from kinetics_sounds.extras import pip_install
 from kinetics_sounds.pipelines.publishing import run
+from kinetics_sounds.resumed import CHANGED
 
 from ...canaries import WORD, told
 from ...hub_server import Hub
@@ -208,6 +209,39 @@ def test_a_run_that_is_not_finished_is_noted(
         assert said == ([f"note: the run is not finished: {told}"] if told else [])
 
 
+def test_the_card_tells_what_was_changed_when_the_run_was_resumed(trained: Path, tmp_path: Path) -> None:
+    """Of the checkpoint of step 400 nothing was changed yet."""
+    changes = [
+        {"step": 400, "setting": "optim.lr", "before": 0.1, "after": 0.2},
+        {"step": 400, "setting": "mine.place", "before": f"/home/{WORD}/a", "after": "b"},
+    ]
+    path = trained / "checkpoints/step-00000500/state.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), CHANGED: changes}))
+    (trained / "run.json").write_text(json.dumps(FACTS | {CHANGED: changes}))
+    for name in ("last", "best"):
+        assert publish(trained, f"--out={tmp_path / name}", f"--checkpoint={name}") == 0
+
+    cards = {name: (tmp_path / name / "README.md").read_text().replace("\\", "") for name in ("last", "best")}
+    assert (
+        "the run was resumed with optim.lr 0.2 from step 400 on (was 0.1), mine.place b from step 400" in cards["last"]
+    )
+    assert "all settings that affect training are in `config.yaml`" not in cards["last"]
+    assert read(tmp_path / "last", "run.json")[CHANGED][0] == changes[0]
+    assert [place for place, text in told(tmp_path / "last") if WORD in text] == []
+    assert "all settings that affect training are in `config.yaml`" in cards["best"]
+    assert CHANGED not in read(tmp_path / "best", "run.json")
+
+
+def test_the_card_names_the_split_that_the_checkpoint_was_selected_on(trained: Path, tmp_path: Path) -> None:
+    """The one of step 400 is the best."""
+    (trained / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"val_split": "test"}))
+    for name in ("best", "last"):
+        assert publish(trained, f"--out={tmp_path / name}", f"--checkpoint={name}") == 0
+
+    told = "It is the best checkpoint on the split test, so its scores there are optimistic."
+    assert [told in (tmp_path / name / "README.md").read_text() for name in ("best", "last")] == [True, False]
+
+
 def protocol(**more: Any) -> dict[str, Any]:
     """Results of a paper's protocol, as ks-eval --protocol writes them."""
     return result(
@@ -251,7 +285,30 @@ def test_encoders_that_were_evaluated_with_other_options_do_not_stand_beside_a_p
     write(trained, "svm_ucf101_crisscross_untrained", protocol(checkpoint="untrained") | {"given": {}})
 
     assert publish(trained, f"--out={tmp_path / 'out'}") == 0
-    assert "Untrained encoders were not evaluated" in (tmp_path / "out/README.md").read_text()
+    told = "Untrained encoders were evaluated otherwise, and are not shown: no svm.cs."
+    assert told in (tmp_path / "out/README.md").read_text().replace("\\", "")
+
+
+def test_two_evaluations_by_one_probe_name_the_settings_that_differ(trained: Path, tmp_path: Path) -> None:
+    """Untrained encoders were evaluated with two clips alone; the same result in another folder is told once."""
+    for name, more in (
+        ("knn", {"clips": 10}),
+        ("knn_again", {"clips": 10}),
+        ("knn_2", {"clips": 2, "scores": {"top1": 50.0, "c": 1e-5}}),
+        ("knn_untrained", {"clips": 2, "checkpoint": "untrained", "scores": {"top1": 9.5}}),
+    ):
+        write(trained, name, result(**more))
+    assert publish(trained, f"--out={tmp_path / 'out'}") == 0
+
+    card = (tmp_path / "out/README.md").read_text().replace("\\", "")
+    other, first = card.split("### knn on 2000 of test, ")[1:]
+    assert first.startswith("clips per video 2\n")
+    assert "| top1 | 50.00 | 9.50 |  |" in first
+    assert "| c |" not in first
+    assert "Chosen C of the SVM: c 1e-05." in first
+    assert "Untrained" not in first
+    assert other.startswith("clips per video 10\n")
+    assert "Untrained encoders were evaluated otherwise, and are not shown: clips per video 2." in other
 
 
 def test_of_two_architectures_both_are_named_with_their_options(trained: Path, tmp_path: Path) -> None:

@@ -67,10 +67,45 @@ def test_results_of_other_clips_are_a_table_of_their_own_without_empty_cells(bro
     opened = start(browser, tmp_path / "runs.html")
 
     for label in ("main results", "table of results"):
-        for place, digits in ((label, "31.5"), (f"{label}, 2", "25.0")):
+        for place, of, digits in ((label, "f", "31.5"), (f"{label}, 2", "g", "25.0")):
             cells = opened.page.get_by_role("region", name=place, exact=True).locator("td").all_inner_texts()
-            assert cells[:2] == ["linear top1", digits]
+            assert cells[:2] == [f"linear top1, fingerprint {of}", digits]
             assert "" not in cells
+    opened.page.context.close()
+
+
+def test_a_chosen_value_is_no_percentage_and_settings_that_differ_are_named_in_the_rows(
+    browser: Browser, tmp_path: Path
+) -> None:
+    folders = [test_runs.run(tmp_path / name) for name in ("one", "two")]
+    for folder, clips, seed in zip(folders, (2, 10), (0, 1), strict=True):
+        head = {"probe": "svm", "checkpoint": "step-00000009", "on_split": "test", "samples": 5, "clips": clips}
+        scores = {"top1": 50.0, "c": 1e-5, "selected_on_test": 1.0}
+        (folder / "eval/svm").mkdir()
+        (folder / "eval/svm/results.json").write_text(json.dumps(head | {"scores": scores}))
+        (folder / "config.yaml").write_text(
+            f"method: avcl\nseed: {seed}\noptim: {{lr: 0.002}}\navcl: {{gate_b: {seed}}}\n"
+        )
+    assert view.main([*(f"--run={folder}" for folder in folders), f"--out={tmp_path / 'runs.html'}"]) == 0
+
+    opened = start(browser, tmp_path / "runs.html")
+
+    def rows(table: str) -> list[list[str]]:
+        found = opened.page.get_by_role("region", name=table, exact=True).locator("tbody tr").all()
+        return [row.locator("td").all_inner_texts() for row in found]
+
+    assert rows("table of results, 2") == [["svm top1, clips per video 2", "50.0"]]
+    assert rows("table of results, 3") == [["svm top1, clips per video 10", "50.0"]]
+    assert rows("table of chosen values") == [
+        ["svm c, clips per video 2", "1.00e-5"],
+        ["svm selected on test, clips per video 2", "yes"],
+    ]
+    assert rows("table of runs")[-4:] == [
+        ["method", "avcl", "avcl"],
+        ["seed", "0", "1"],
+        ["optim.lr", "0.002", "0.002"],
+        ["avcl.gate_b", "0", "1"],
+    ]
     opened.page.context.close()
 
 

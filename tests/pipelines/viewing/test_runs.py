@@ -59,6 +59,21 @@ def test_curves_leave_out_what_is_not_finite_and_a_line_that_is_being_written(tm
     }
 
 
+def test_what_was_changed_on_resume_is_among_the_facts(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run")
+    facts = json.loads((folder / "run.json").read_text())
+    changes = [{"step": 3, "setting": "steps", "before": 4, "after": 9}]
+    for told, shown in (
+        (changes, "steps 9 from step 3 on (was 4)"),
+        ([], None),
+        ("steps", None),
+        ([{"step": 3}], None),
+    ):
+        (folder / "run.json").write_text(json.dumps(facts | {"changed_on_resume": told}))
+
+        assert runs.read(folder).facts.get("resumed_with") == shown
+
+
 def test_results_of_other_clips_or_of_an_earlier_checkpoint_are_told_apart(tmp_path: Path) -> None:
     folder = run(tmp_path / "run")
     result(folder / "eval/other", False, 9, "g", top1=25.0)

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -79,12 +80,39 @@ def test_a_difference_within_both_intervals_is_noise_and_a_larger_one_is_not() -
     assert "| 95% interval (seeds and clips) |" in lines["recipe"]
 
 
+def test_a_recipe_stands_beside_its_untrained_encoders_with_the_interval_of_their_difference() -> None:
+    """Seeds agree, so clips alone count: 3 on either side of trained and 4 of untrained make 5 of their difference."""
+    before = {"top1": 50.0, "top1_low": 46.0, "top1_high": 54.0}
+    rows = [
+        replace(row(name, seed, top1, half=3), untrained=before)
+        for name, top1 in (("learns", 60), ("hardly", 54), ("forgets", 40))
+        for seed in range(2)
+    ]
+    lines = {line.split(" |")[0]: line for line in table.markdown(rows).splitlines()}
+
+    assert " | 50.0 (46.0 to 54.0) | 10.0 ± 5.0 | " in lines["| learns"]
+    assert " | 50.0 (46.0 to 54.0) | 4.0 ± 5.0: within noise | " in lines["| hardly"]
+    assert " | 50.0 (46.0 to 54.0) | -10.0 ± 5.0 | " in lines["| forgets"]
+
+
+def test_what_all_rows_share_is_said_once_and_what_differs_by_recipe() -> None:
+    rows = [replace(row(name, seed, 50), facts={"split": "test", "steps": name}) for name in "ab" for seed in range(2)]
+    rows[0] = replace(rows[0], facts={**rows[0].facts, "version": "1", "steps": "9"})
+    told = table.markdown(rows).splitlines()
+
+    assert "split: test; chance: 3.0%." in told
+    assert "steps: a 9 and a, b b." in told
+    assert "version: a 1." in told
+
+
 def test_of_one_seed_nothing_is_judged() -> None:
     """How much seeds differ is not known, so the clips' interval alone would call noise a difference."""
     told = table.markdown([row("a", 0, 60, half=1), row("b", 0, 50, half=1)])
 
     assert "| 95% interval (clips only) |" in told
-    assert "| b | 50.0 | 49.0 to 51.0 | 50.0 | 10.0 | -10.0 (not tested: one seed) |" in told
+    assert (
+        "| b | 50.0 | 49.0 to 51.0 | 50.0 | 10.0 | 40.0 (not tested: one seed) | -10.0 (not tested: one seed) |" in told
+    )
     assert "±" not in told
 
 
@@ -110,10 +138,10 @@ def test_a_metric_without_an_interval_over_clips_is_not_judged() -> None:
     ]
     told = table.markdown(rows)
     assert "| 95% interval (seeds only) |" in told
-    assert "| b | 50.0 | 50.0 to 50.0 | 50.0, 50.0 |  | -10.0 (not tested: no interval over clips) |" in told
+    assert "| b | 50.0 | 50.0 to 50.0 | 50.0, 50.0 |  |  | -10.0 (not tested: no interval over clips) |" in told
 
     told = table.markdown([each for each in rows if each.seed == 0])
-    assert "| b | 50.0 |  | 50.0 |  | -10.0 (not tested: one seed) |" in told
+    assert "| b | 50.0 |  | 50.0 |  |  | -10.0 (not tested: one seed) |" in told
 
 
 def test_a_recipe_that_learns_from_one_modality_is_judged_by_that() -> None:
@@ -129,7 +157,7 @@ def test_a_recipe_that_learns_from_one_modality_is_judged_by_that() -> None:
     told = table.markdown([row("a", 0, 50, half=1), of_video, pairs])
 
     assert "### linear: top1 in %" in told
-    assert "| r (video only) | 55.0 | 53.0 to 57.0 | 55.0 | 8.0 |  |" in told
+    assert "| r (video only) | 55.0 | 53.0 to 57.0 | 55.0 | 8.0 | 47.0 (not tested: one seed) |  |" in told
     assert "(video only): the recipe trains video only, and is evaluated by its video_top1." in told
     assert "### crossmodal" not in told
     assert "Left out:\n- r, crossmodal: it trains video only, for which crossmodal has no score" in told

@@ -5,11 +5,13 @@ import importlib
 import json
 import pwd
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from kinetics_sounds import cores, files
 from kinetics_sounds.address import Address
@@ -130,6 +132,36 @@ class TestRecord:
         assert kept.settings == asked.settings
         assert kept.groups == asked.groups
 
+    def test_it_has_the_options_of_the_modules_that_the_run_uses(self, finished: Path) -> None:
+        told = yaml.safe_load((finished / "config.yaml").read_text())
+
+        assert {name for name, value in told.items() if isinstance(value, dict)} == {
+            *("optim", "avcl", "r3d", "clip_and_mel")
+        }
+
+    def test_options_of_modules_that_are_gone_are_passed_over_in_a_run_alone(
+        self, finished: Path, tmp_path: Path
+    ) -> None:
+        """A run of 0.2.0 names those of all modules: of a method of one's own, removed since, and of methods that changed."""
+        run = Path(shutil.copytree(finished, tmp_path / "run"))
+        recipe = tmp_path / "mine.yaml"
+        for config in (run / "config.yaml", recipe):
+            config.write_text((finished / "config.yaml").read_text() + "mse:\n  variance: 1.0\nbyol:\n  gone: 3\n")
+
+        kept, made = read_settings([f"--config={run / 'config.yaml'}"]), run_folder.reopen(finished)
+
+        assert (kept.settings, kept.groups) == (made.settings, made.groups)
+        assert run_folder.reopen(run).groups == made.groups
+        with pytest.raises(SettingsError, match="Key 'mse' is not accepted"):
+            read_settings([f"--config={recipe}"])
+
+    def test_a_typo_in_the_options_that_a_run_uses_is_still_one(self, finished: Path, tmp_path: Path) -> None:
+        run = Path(shutil.copytree(finished, tmp_path / "run"))
+        (run / "config.yaml").write_text((finished / "config.yaml").read_text().replace("temperature", "temprature"))
+
+        with pytest.raises(SettingsError, match=r"config\.yaml: Key 'avcl\.temprature' is not accepted"):
+            run_folder.reopen(run)
+
     def test_it_is_read_once_for_each_content(
         self, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -137,7 +169,7 @@ class TestRecord:
         run = Path(shutil.copytree(finished, tmp_path / "run"))
         first = run_folder.reopen(run)
         with monkeypatch.context() as patch:
-            patch.setattr(run_folder, "read_settings", None)  # a second read would fail
+            patch.setattr(run_folder, "read_run", None)  # a second read would fail
             assert run_folder.reopen(run) is first
 
         config = run / "config.yaml"
@@ -161,6 +193,35 @@ class TestRecord:
         assert (facts["shards"], facts["train_split"], facts["classes"]) == (str(shards), "train", "tiny")
         assert facts["note"] == "made by tests"
         assert set(facts["versions"]) == {"kinetics-sounds", "torch", "python"}
+
+    @pytest.mark.skipif(shutil.which("git") is None, reason="it asks git")
+    def test_run_json_says_if_the_code_was_changed_or_has_new_files(self, tmp_path: Path) -> None:
+        def git(*words: str) -> None:
+            own = ("-c", "user.name=me", "-c", "user.email=me@localhost", "-c", "commit.gpgsign=false")
+            subprocess.run(["git", "-C", str(tmp_path), *own, *words], check=True, capture_output=True)
+
+        def changed() -> bool:
+            told = run_folder.git_state(tmp_path)
+            assert told is not None
+            return bool(told["changed"])
+
+        mine = tmp_path / "train/methods/mse.py"
+        mine.parent.mkdir(parents=True)
+        (tmp_path / ".gitignore").write_text("*.log\n")
+        git("init", "--quiet")
+        git("add", ".gitignore")
+        git("commit", "--quiet", "--message=first")
+        (tmp_path / "notes.txt").touch()
+        (mine.parent / "ignored.log").touch()
+        assert not changed()
+
+        mine.touch()
+        assert changed()
+        git("add", str(mine))
+        git("commit", "--quiet", "--message=mse")
+        assert not changed()
+        mine.write_text("loss = 0\n")
+        assert changed()
 
     def test_a_run_that_the_disk_does_not_give_is_still_one(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

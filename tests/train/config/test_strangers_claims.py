@@ -36,7 +36,7 @@ def claim(folder: Path, **said: Any) -> None:
     path = folder / "config.yaml"
     config = yaml.safe_load(path.read_text())
     for name, value in said.items():
-        config[name] = {**config[name], **value} if isinstance(value, dict) else value
+        config[name] = {**config.get(name, {}), **value} if isinstance(value, dict) else value
     path.write_text(yaml.safe_dump(config))
 
 
@@ -64,13 +64,19 @@ def peak_bytes() -> int:
         ({"clip_and_mel": {"resize_height": HUGE}}, "are more than .* pixels"),
         ({"clip_and_mel": {"mel_resize": HUGE}}, "larger than any sound"),
         ({"clip_and_mel": {"window_seconds": 1e12}}, "larger than any sound"),
-        ({"clip_and_spectrogram": {"frames": HUGE}}, "are more than .* pixels"),
-        ({"clip_and_spectrogram": {"window_seconds": 3600.0, "hop_seconds": 1e-4}}, "larger than any sound"),
-        ({"clip_and_spectrogram": {"n_fft": HUGE}}, "n_fft .* must be a multiple of 4"),
-        ({"clip_and_log_mel": {"frames": HUGE}}, "are more than .* pixels"),
-        ({"clip_and_log_mel": {"window_seconds": 3600.0, "hop_seconds": 1e-4}}, "larger than any sound"),
-        ({"clip_and_log_mel": {"sample_rate": HUGE}}, "sample_rate .* must be from"),
-        ({"clip_and_log_mel": {"n_fft": HUGE}}, "n_fft .* must be even"),
+        ({"view": "clip_and_spectrogram", "clip_and_spectrogram": {"frames": HUGE}}, "are more than .* pixels"),
+        (
+            {"view": "clip_and_spectrogram", "clip_and_spectrogram": {"window_seconds": 3600.0, "hop_seconds": 1e-4}},
+            "larger than any sound",
+        ),
+        ({"view": "clip_and_spectrogram", "clip_and_spectrogram": {"n_fft": HUGE}}, "n_fft .* must be a multiple of 4"),
+        ({"view": "clip_and_log_mel", "clip_and_log_mel": {"frames": HUGE}}, "are more than .* pixels"),
+        (
+            {"view": "clip_and_log_mel", "clip_and_log_mel": {"window_seconds": 3600.0, "hop_seconds": 1e-4}},
+            "larger than any sound",
+        ),
+        ({"view": "clip_and_log_mel", "clip_and_log_mel": {"sample_rate": HUGE}}, "sample_rate .* must be from"),
+        ({"view": "clip_and_log_mel", "clip_and_log_mel": {"n_fft": HUGE}}, "n_fft .* must be even"),
     ],
 )
 def test_a_run_that_claims_any_size_is_refused_before_it_takes_memory(

@@ -520,6 +520,14 @@ class TestFaults:
         with pytest.raises(RunError, match="it is larger than 1048576 bytes"):
             checkpoint_state.read_state(saved)
 
+    @pytest.mark.parametrize("told", ["steps", {"step": 3}, [{"step": 3}], [["step", "setting", "before", "after"]]])
+    def test_changes_that_are_no_list_of_them_are_refused(self, told: object, saved: Path) -> None:
+        path = saved / "state.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "changed_on_resume": told}))
+
+        with pytest.raises(RunError, match=r"its changed_on_resume is .*, which is no list of changes"):
+            checkpoint_state.read_state(saved)
+
     @pytest.mark.parametrize("text", ["[]", "3", "{}", '{"schema": 2}', '{"schema": "1"}'])
     def test_another_schema_is_refused(self, text: str, saved: Path) -> None:
         (saved / "state.json").write_text(text)

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from kinetics_sounds.resumed import CHANGED
 from kinetics_sounds.stream import Split, open_split
-from kinetics_sounds.train import pretrain
+from kinetics_sounds.train import evaluate, pretrain
 from kinetics_sounds.train.config import run_folder, settings
 from kinetics_sounds.train.data import fetcher, loader, sampler
 from kinetics_sounds.train.distributed.process_group import World
@@ -75,6 +76,17 @@ def test_it_is_the_loss_in_evaluation_mode_and_changes_nothing(finished: Path, s
     built.method.eval()
     expected = built.output(batch, MOMENT, trains=False).loss.item()
     assert whole["val_loss"] == pytest.approx(expected)
+
+
+def test_the_loaders_memory_is_logged_once_however_often_a_run_is_validated(
+    small: Argv, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two validations of six samples, after each of two epochs."""
+    with caplog.at_level("INFO", logger="kinetics_sounds"):
+        assert pretrain.main(small(tmp_path / "run", "--val_split=test", "--workers=1")) == 0
+
+    assert len(validations(tmp_path / "run")) == 2
+    assert len([message for message in caplog.messages if message.startswith("loader: 1 worker")]) == 1
 
 
 class TestRun:
@@ -161,6 +173,44 @@ def test_a_run_goes_on_with_other_settings_when_it_is_told_to(
     assert pretrain.main(small(out, "--optim.lr=0.5", "--steps=7", "--resume=anyway")) == 0
     assert "resumed with optim.lr 0.5 (was 0.002)" in capsys.readouterr().out
     assert [line["step"] for line in lines(out)] == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(("split", "told"), [("test", True), ("train", False)])
+def test_a_run_that_selects_on_the_test_split_says_so_as_it_starts(
+    split: str, told: bool, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pretrain.main(small(tmp_path / "run", "--steps=1", f"--val_split={split}")) == 0
+
+    note = "note: --val_split test: the best checkpoint is selected on it, so its scores there are optimistic"
+    assert (note in capsys.readouterr().out) == told
+
+
+def test_a_run_and_its_results_tell_what_was_changed_when_it_was_resumed(
+    finished: Path, shards: Path, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After step 6 the learning rate and the length, after 7 the length alone; what was saved at step 6 knows of neither."""
+    out = Path(shutil.copytree(finished, tmp_path / "copy"))
+    assert pretrain.main(small(out, "--optim.lr=0.5", "--steps=7", "--resume=anyway", "--keep=3")) == 0
+    assert pretrain.main(small(out, "--optim.lr=0.5", "--steps=8", "--keep=3")) == 0
+    assert pretrain.main(small(out, "--optim.lr=0.5", "--steps=8", "--keep=3")) == 0  # changes nothing
+
+    wanted = [
+        {"step": 6, "setting": "optim.lr", "before": 0.002, "after": 0.5},
+        {"step": 6, "setting": "steps", "before": 6, "after": 7},
+        {"step": 7, "setting": "steps", "before": 7, "after": 8},
+    ]
+    assert json.loads((out / "run.json").read_text())[CHANGED] == wanted
+    for step, known in ((6, None), (7, wanted[:2]), (8, wanted)):
+        assert json.loads((out / f"checkpoints/step-{step:08d}/state.json").read_text()).get(CHANGED) == known
+    assert CHANGED not in run_folder.read_facts(finished)
+    capsys.readouterr()
+    judge = [f"--run={out}", f"--shards={shards}", "--workers=0", "--device=cpu", "--clips=1"]
+    assert evaluate.main(["knn", *judge]) == 0
+    said = "optim.lr 0.5 from step 6 on (was 0.002), steps 7 from step 6 on (was 6), steps 8 from step 7 on (was 7)"
+    assert f"note: the run was resumed with {said}\n" in capsys.readouterr().out
+    assert json.loads((out / "eval/knn/results.json").read_text())[CHANGED] == wanted
+    assert evaluate.main(["knn", *judge, "--checkpoint=step-00000006"]) == 0
+    assert "was resumed with" not in capsys.readouterr().out
 
 
 def test_the_split_and_the_settings_say_what_a_method_may_know(split: Split, small: Argv, tmp_path: Path) -> None:

@@ -277,6 +277,9 @@ def test_of_equal_folds_there_is_no_interval() -> None:
     found = paper_run.means([scores, scores | {"selected_on_test": 1.0}])
 
     assert found == {"top1": 50, "top1_chance": 10, "selected_on_test": 1}
+    one, selected = {"top1": 1.0}, {"top1": 3.0, "selected_on_test": 1.0}
+    for folds in ([one, selected], [selected, one]):
+        assert paper_run.means(folds)["selected_on_test"] == 1
 
 
 @pytest.mark.slow_campaign

@@ -1,12 +1,16 @@
 """What ks-eval prints of scores."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kinetics_sounds.train.evaluation import results
+from kinetics_sounds.shards import reader
+from kinetics_sounds.train import evaluate
+from kinetics_sounds.train.config import run_folder
+from kinetics_sounds.train.evaluation import eval_data, frozen, results
 
 
 def found(scores: dict[str, float]) -> dict[str, Any]:
@@ -132,3 +136,29 @@ def test_a_damaged_result_is_replaced_and_told(tmp_path: Path, capsys: pytest.Ca
         (tmp_path / "results.json").write_text(damaged)
         results.write(tmp_path, found({"top1": 50.0}) | {"run": "runs/one"})
         assert capsys.readouterr().err == f"note: replaces {tmp_path}/results.json, which was damaged\n"
+
+
+@pytest.mark.parametrize("name", ["knn", "finetune", "layerwise"])
+def test_a_checkpoint_that_was_selected_on_the_evaluated_split_is_told(
+    name: str, classified: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run validated on test; layerwise selects its layer there itself."""
+    more = [] if name == "knn" else ["--epochs=1", "--batch=4", "--val_split=none"]
+    argv = [name, f"--run={classified}", f"--shards={shards}", "--workers=0", "--device=cpu", "--clips=1", *more]
+    for checkpoint, told in (("best", 1.0), ("last", None if name != "layerwise" else 1.0)):
+        out = tmp_path / checkpoint
+        assert evaluate.main([*argv, f"--checkpoint={checkpoint}", f"--out={out}"]) == 0
+
+        scores = json.loads((out / "results.json").read_text())["scores"]
+        assert (scores.get("selected_on_test") or None) == told
+        note = (
+            "note: --checkpoint best was selected on the split 'test', which it is evaluated on: scores are optimistic"
+        )
+        assert (note in capsys.readouterr().out) == (checkpoint == "best")
+
+
+def test_on_another_set_a_checkpoint_was_not_selected(classified: Path, shards: Path, seven: Path) -> None:
+    settings, facts = frozen.EvalSettings(run=classified, checkpoint="best"), run_folder.read_facts(classified)
+
+    assert eval_data.selected_on(settings, facts, reader.read_dataset(shards)) == "test"
+    assert eval_data.selected_on(settings, facts, reader.read_dataset(seven)) is None

@@ -85,11 +85,11 @@ def test_accuracies_of_votes_and_of_single_clips() -> None:
     logit_NKC = torch.cat([SURE, torch.tensor([[[1.0, 0.0]] * 3])])
     label_N = torch.tensor([0, 0])
 
-    voted = votes.accuracies(votes.vote(logit_NKC, "logit"), label_N)
+    voted = votes.accuracies(votes.vote(logit_NKC, "logit"), label_N, fit_M=torch.tensor([0, 1]))
     single = votes.clip_accuracies(logit_NKC, label_N)
 
     assert (voted["top1"], voted["top5"], voted["top1_chance"], voted["top5_chance"]) == (100, 100, 50, 100)
-    assert votes.accuracies(votes.vote(logit_NKC, "prob"), label_N)["top1"] == 50
+    assert votes.accuracies(votes.vote(logit_NKC, "prob"), label_N, fit_M=label_N)["top1"] == 50
     assert single["clip_top1"] == pytest.approx(100 * (1 / 3 + 1) / 2)  # 4 of 6 clips
     assert (single["clip_top1_low"], single["clip_top1_high"]) == pytest.approx((100 / 3, 100))  # either video alone
     assert single["clip_top5"] == 100

@@ -23,7 +23,7 @@ from ...engine import checkpoint_state
 from ...probes import cluster
 from .. import results
 from ..encoders import Encoders, load
-from ..eval_data import open_eval_data
+from ..eval_data import note_selected, open_eval_data, selected_on
 from ..features import mean_over_clips
 from ..split_pass import over_split
 
@@ -92,12 +92,13 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     its = open_eval_data(settings)
     facts, dataset, on, split = its.facts, its.dataset, its.on, its.split
     encoders = load(settings.run, None if settings.untrained else settings.checkpoint)
-    if not isinstance(encoders.method, Assigning):
+    method = encoders.whole_method()
+    if not isinstance(method, Assigning):
         raise RunError(
             f"{settings.run}: its method has no cluster head; take ks-eval cluster, which finds clusters by k-means"
         )
     if encoders.checkpoint is not None:
-        _check_trained(encoders.method, encoders.checkpoint, facts["data"].get("steps_per_epoch", 0))
+        _check_trained(method, encoders.checkpoint, facts["data"].get("steps_per_epoch", 0))
     with process_group.start(devices.pick_device(settings.device)) as world:
         told = {
             "checkpoint": str(encoders.checkpoint),
@@ -123,9 +124,12 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         "note": dataset.note,
         "scores": scores,
     }
+    if (selected := selected_on(settings, facts, dataset)) == on:
+        scores["selected_on_test"] = 1.0
     out = results.folder(settings, "cluster_head")
     results.write(out, document)
-    print(json.dumps(document) if settings.json else results.format_scores(document, out))
+    lines = [results.format_scores(document, out), *note_selected(selected, on)]
+    print(json.dumps(document) if settings.json else "\n".join(lines))
     return DONE
 
 

@@ -25,7 +25,7 @@ from ...models.heads import AmfmSettings
 from ...optim.optimizer import Optim
 from .. import results, training, votes
 from ..encoders import check_claims, load, of_pictures, selected_checkpoint
-from ..eval_data import check_mel
+from ..eval_data import check_mel, note_selected, selected_on
 from ..votes import How
 
 
@@ -146,12 +146,15 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     of_split = results.of_split(settings, shards, dataset, on, facts)
     head = results.head("finetune", settings.run, facts, first, **of_split)
     found = {**head, **_body(settings, dataset, shards, workers=tuning.settings.workers, val=val, on=on)}
+    if (selected := selected_on(settings, facts, dataset)) == on:
+        found["scores"]["selected_on_test"] = 1.0
     results.write(out, found)
-    print(json.dumps(found) if settings.json else results.format_scores(found, out))
-    if on == val and not settings.json:
-        print(
+    lines = [results.format_scores(found, out), *note_selected(selected, on)]
+    if on == val:
+        lines.append(
             f"note: {found['tuned']} was selected on the split {on!r}, which it is evaluated on; see --val_split and --on_split"
         )
+    print(json.dumps(found) if settings.json else "\n".join([*lines, *results.next_steps(settings, [found])]))
     return DONE
 
 
@@ -202,6 +205,7 @@ def _body(
     tuned = run_folder.reopen(out)
     split = open_split(settings, shards, on)
     logit_NKC, label_N = votes.clip_logits(encoders, split, clips=settings.clips, batch=settings.batch, loading=loading)
+    fit_M = votes.labels_of(open_split(settings, shards, settings.fit_split))
     return {
         "tuned": None if encoders.checkpoint is None else encoders.checkpoint.name,
         "best_on": val,
@@ -221,7 +225,7 @@ def _body(
             "view": asdict(encoders.view_settings),
         },
         "scores": {
-            **votes.accuracies(votes.vote(logit_NKC, settings.vote), label_N),
+            **votes.accuracies(votes.vote(logit_NKC, settings.vote), label_N, fit_M=fit_M),
             **votes.clip_accuracies(logit_NKC, label_N),
             "selected_on_test": float(on == val),
         },

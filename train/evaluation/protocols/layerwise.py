@@ -32,12 +32,12 @@ from ...engine import build, checkpoint
 from ...interface import Data
 from ...methods import layerwise
 from ...optim.optimizer import Optim
-from ...probes import bounded, topk_hits
+from ...probes import bounded, chance, topk_hits
 from .. import results, training
 from ..encoders import Encoders, check_claims, load, of_pictures, selected_checkpoint
-from ..eval_data import check_mel
+from ..eval_data import check_mel, note_selected, selected_on
 from ..split_pass import over_split
-from ..votes import How, vote
+from ..votes import How, labels_of, vote
 
 VIDEOS = 16
 """Videos per batch in evaluation."""
@@ -160,9 +160,12 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     if not world.is_main:
         return DONE
     found = _found(settings, its, encoders, hit_NLM)
+    if (selected := selected_on(settings, its.facts, its.dataset)) == its.on:
+        found["scores"]["selected_on_test"] = 1.0
     results.write(its.out, found)
-    print(json.dumps(found) if settings.json else results.format_scores(found, its.out))
-    if found["scores"]["selected_on_test"] and not settings.json:
+    lines = [results.format_scores(found, its.out), *note_selected(selected, its.on)]
+    print(json.dumps(found) if settings.json else "\n".join(lines))
+    if found["best_on"] == its.on and not settings.json:
         told = f"{found['best']} was selected as the best layer on the split {its.on!r}, which it is evaluated on"
         print(f"note: {told}; see --val_split and --on_split")
     return DONE
@@ -302,8 +305,9 @@ def _found(settings: Settings, its: _Asked, encoders: Encoders, hit_NLM: Mapping
     for name, place in (("best", best), *((layer, place) for place, layer in enumerate(layers))):
         for number, metric in enumerate(METRICS):
             scores |= bounded(f"{name}_{metric}", hit_NLM[its.on][:, place, number])
-    classes, tuned = len(its.dataset.labels), its.tuning.settings
-    scores |= {f"top{k}_chance": 100 * min(1.0, k / classes) for k in (1, 5)}
+    label_N, fit_M = (labels_of(open_split(settings, its.shards, name)) for name in (its.on, settings.fit_split))
+    scores |= chance(label_N, fit_M)
+    tuned = its.tuning.settings
     of_split = results.of_split(settings, its.shards, its.dataset, its.on, its.facts)
     return {
         **results.head("layerwise", settings.run, its.facts, its.first, **of_split),

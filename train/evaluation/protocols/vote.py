@@ -6,20 +6,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE
 from kinetics_sounds.errors import RunError
 from kinetics_sounds.settings import Parsed
 from kinetics_sounds.shards.index import Dataset
 
-from ...config import run_folder
 from ...config.settings import at_least
-from ...data.dataset import default_cache
+from ...data.dataset import default_cache, open_split
 from ...data.loader import Loading
 from ...distributed import consistency, devices, process_group
 from .. import results, votes
 from ..encoders import load
-from ..eval_data import open_eval_data
+from ..eval_data import EvalData, note_selected, open_eval_data, selected_on
 from ..votes import How
 
 
@@ -86,6 +88,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         if not world.is_main:
             return DONE
     of_split = results.of_split(settings, its.shards, dataset, on, facts)
+    selected = selected_on(settings, facts, dataset)
     found = {
         **results.head("vote", settings.run, facts, encoders.checkpoint, **of_split),
         "samples": len(split),
@@ -94,15 +97,25 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         "classes": dataset.classes,
         "note": dataset.note,
         "scores": {
-            **votes.accuracies(votes.vote(logit_NKC, settings.vote), label_N),
+            **votes.accuracies(votes.vote(logit_NKC, settings.vote), label_N, fit_M=_fit_labels(settings, its)),
             **votes.clip_accuracies(logit_NKC, label_N),
-            "selected_on_test": float(_selected_on(settings) == on),
+            "selected_on_test": float(selected == on),
         },
     }
     out = settings.out or settings.run / "eval" / "vote"
     results.write(out, found)
-    print(json.dumps(found) if settings.json else results.format_scores(found, out))
+    lines = [results.format_scores(found, out), *note_selected(selected, on)]
+    print(json.dumps(found) if settings.json else "\n".join(lines))
     return DONE
+
+
+def _fit_labels(settings: Settings, its: EvalData) -> Tensor:
+    """Labels that the classifier was trained on; those of all classes if its training split is none of this set's."""
+    splits = its.dataset.every_split.items()
+    name = next((name for name, each in splits if each.fingerprint == its.facts["fingerprint"]), None)
+    if name is None:
+        return torch.arange(len(its.dataset.labels))
+    return votes.labels_of(open_split(settings, its.shards, name))
 
 
 def _check_classes(facts: Mapping[str, Any], dataset: Dataset, *, shards: Address) -> None:
@@ -114,8 +127,3 @@ def _check_classes(facts: Mapping[str, Any], dataset: Dataset, *, shards: Addres
             f"{shards}: is of {theirs[1]} classes ({theirs[0]}), and the run's classifier tells {own[1]} apart ({own[0]}); "
             "give the shards of the run's own classes with --shards"
         )
-
-
-def _selected_on(settings: Settings) -> str | None:
-    """Split that the checkpoint was selected on, if it is the best one."""
-    return run_folder.reopen(settings.run).settings.val_split if settings.checkpoint == "best" else None

@@ -1,6 +1,7 @@
 """ks-eval finetune: encoders begin as the run left them, the best checkpoint is judged, and clips vote."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,19 @@ def test_other_clips_are_another_fine_tuning(
     told = capsys.readouterr().err
     assert f"{out}: is fine-tuned on other clips ({run_folder.read_facts(finished)['shards']}: " in told
     assert f", not {tmp_path / 'others'}: " in told
+
+
+def test_it_ends_with_what_follows_the_baseline_and_then_the_page(
+    finished: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    options = [f"--run={run}", "--workers=0", "--device=cpu", "--clips=1", "--epochs=1", "--batch=12", "--gate=on"]
+    baseline = "next: the same command with --untrained, for the baseline"
+    page = f"next: ks-view {shards} --run {run}"
+
+    for more, told in (((), [baseline, page]), (("--untrained", "--gate=off"), [page]), ((), [page])):
+        assert evaluate.main(["finetune", *options, *more]) == 0
+        assert capsys.readouterr().out.splitlines()[-len(told) :] == told
 
 
 def test_the_split_that_is_judged_does_not_choose_the_checkpoint(
