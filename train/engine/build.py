@@ -19,7 +19,7 @@ from kinetics_sounds.stream import Split
 from ..config import run_folder
 from ..config.settings import PLUGINS, SomeSettings, TrainSettings, backbones_of, missing_module
 from ..data.loader import Loading
-from ..interface import Batch, Data, Method, Moment, Output
+from ..interface import Batch, Data, Method, Moment, Output, checked_output
 from ..models.backbones import tied_copy
 
 MOST_PARAMETERS = 1 << 32
@@ -71,13 +71,7 @@ class ModelBundle:
             place=arrays["place"],
             row=arrays["index"] if trains else None,
         )
-        output: Output = self.method(batch, moment)
-        if not isinstance(output, Output):
-            name = type(self.method).__name__
-            raise RunError(
-                f"{name}.forward: must return Output(loss, logs) of interface.py, not {type(output).__name__}"
-            )
-        return output
+        return checked_output(self.method(batch, moment), self.method)
 
 
 def build_meta(parsed: Parsed[SomeSettings], data: Data) -> Method:
