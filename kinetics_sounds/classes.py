@@ -122,9 +122,13 @@ def shipped_note(note: str) -> str:
     return note if note in NOTES.values() else ""
 
 
+FROM_PUBLISHED = "from the published folder "
+"""Begin of the note of the class list of a published folder."""
+
+
 def from_published(folder: str) -> str:
     """Note of the class list of a published folder, by the folder's name."""
-    return f"from the published folder {folder}"
+    return f"{FROM_PUBLISHED}{folder}"
 
 
 def normal(label: str) -> str:

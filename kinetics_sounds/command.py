@@ -211,7 +211,7 @@ def _os_error(prog: str, error: OSError, report: Callable[[str, int], int]) -> i
         told = "; ".join([f"{error.strerror}{place}", *getattr(error, "__notes__", [])])
         return report(f"{prog}: stopped: {told}; free some space and run it again", STOPPED)
     if error.errno in (errno.EEXIST, errno.ENOTDIR) and place and (file := _file_above(files.as_text(error.filename))):
-        return report(f"{prog}: error: {file}: is a file, not a folder; choose another place", MISUSE)
+        return report(f"{prog}: error: {file}: is no folder; choose another place", MISUSE)
     if error.errno in _REFUSED and place:
         return report(f"{prog}: error: {error.strerror}{place}; choose another place or fix this one", MISUSE)
     if error.errno and place:
@@ -221,7 +221,8 @@ def _os_error(prog: str, error: OSError, report: Callable[[str, int], int]) -> i
 
 def _file_above(name: str) -> Path | None:
     """The part of a path that is no folder, though one is needed there; None if there is none."""
-    return next((path for path in (Path(name), *Path(name).parents) if path.exists() and not path.is_dir()), None)
+    paths = (Path(name), *Path(name).parents)
+    return next((path for path in paths if (path.exists() or path.is_symlink()) and not path.is_dir()), None)
 
 
 class _Lines(logging.Formatter):

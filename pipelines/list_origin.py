@@ -14,10 +14,12 @@ MAX_BYTES = 64 << 20
 """Maximum size of a document in bytes."""
 MOST_LETTERS = 200
 """Maximum length of a text; longer ones are cut."""
+MOST_OF_ORIGIN = 2000
+"""The same of what the folder was made from, which may name several others."""
 PAGE = re.compile(r"https?://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(/[!-;=?-~]{0,400})?")
 """A web page: an address without user name and password."""
-FIELDS = ("name", "version", "creator", "url", "license")
-"""What is known of a published folder."""
+FIELDS = ("name", "version", "creator", "url", "license", "made_from")
+"""What is known of a published folder; `made_from`: in words, the lists that it was made from itself."""
 ADDRESSES = ("url", "license")
 """Those of `FIELDS` that are web pages."""
 
@@ -32,6 +34,7 @@ def of_folder(folder: Path) -> dict[str, str]:
         "creator": creator.get("name") if isinstance(creator, dict) else None,
         "url": croissant.get("url"),
         "license": croissant.get("license"),
+        "made_from": croissant.get("creditText"),
     }
     return checked({"name": folder.name}) | checked(said)
 
@@ -40,7 +43,7 @@ def checked(said: Mapping[str, object]) -> dict[str, str]:
     """The valid texts of `FIELDS`."""
     texts = {name: text for name in FIELDS if isinstance(text := said.get(name), str) and _is_line(text)}
     return {
-        name: text if name in ADDRESSES else text[:MOST_LETTERS]
+        name: text if name in ADDRESSES else text[: MOST_OF_ORIGIN if name == "made_from" else MOST_LETTERS]
         for name, text in texts.items()
         if name not in ADDRESSES or PAGE.fullmatch(text)
     }

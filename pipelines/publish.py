@@ -4,7 +4,7 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from kinetics_sounds.shards.index import Dataset
 from . import several_splits
 from .manifest_option import BUILD_OF_FOLDERS, manifest_path
 from .publishing import card, check, contents, diff, made_from, options, previous, push, run, versions
-from .publishing.facts import LICENSES
+from .publishing.facts import LICENSES, Facts, license_of
 from .publishing.folder import Made, Stopped, publish_folder
 from .publishing.made_from import MadeFrom
 from .publishing.markdown import plain
@@ -72,7 +72,7 @@ class PublishSettings:
     """Web page of the dataset. Default: the one in the published folder, unless --creator names another publisher."""
     license: str | None = None
     """License of the lists: CC-BY-4.0, CC-BY-SA-4.0, CC0-1.0, ODC-By-1.0. Default: the one in the published folder, else
-    CC-BY-4.0."""
+    that of the published lists that the build was made from, else CC-BY-4.0."""
     date: str | None = None
     """Date of this version, like 2026-11-28. Default: today; unchanged if nothing else changed."""
     shards: Address | None = None
@@ -155,6 +155,11 @@ def publish(settings: PublishSettings) -> int:
                 file=sys.stderr,
             )
             return STOPPED
+    for told in _lists_warnings(path.parent / made_from.REPORT, done.facts):
+        print(told, file=sys.stderr)
+    if done.left_url and settings.url is None:
+        told = f"is another name than before, so the page {done.left_url} is not told; if it is yours, add --url {done.left_url}"
+        print(f"--creator: {told}", file=sys.stderr)
     _print_result(done, left, as_json=settings.json, pushed=settings.push is not None)
     if settings.push is not None:
         code = push.push(done.folder, settings.push, kind="dataset", yes=settings.yes, public=settings.public)
@@ -261,12 +266,26 @@ def _print_result(done: Made, left: Sequence[str], *, as_json: bool, pushed: boo
         print(*(f"next: {step}" for step in steps), NEXT, sep="\n")
 
 
+def _lists_warnings(report: Path, facts: Facts) -> Iterator[str]:
+    """What is missing of the lists that the set was made from, and whether its license is another than theirs."""
+    lists, theirs = facts.made_from, license_of(facts.made_from)
+    if lists.trouble:
+        yield f"{report}: {lists.trouble}, so the lists that the build was made from are not named; run the same ks-build again"
+    if not lists.compared:
+        yield f"{report}: the clips were not compared with the published ones; run the same ks-build again"
+    if theirs and theirs != facts.license:
+        yield (
+            f"--license: is {facts.license.spdx}, but the lists that the build was made from are under {theirs.spdx}; see its "
+            f"terms, or give --license {theirs.spdx}"
+        )
+
+
 def _print_lists(lists: MadeFrom) -> None:
     """Print which lists the set was made from, and which of its clips are not those of the publisher."""
     if lists.text:
         print(f"made from: {lists.text}; {contents.CARD} and {contents.LICENSE} say so")
     if lists.different:
-        print(f"{made_from.different(lists)}: {first_of(lists.different, MOST_DIFFERENT)}")
+        print(f"{made_from.differing(lists)}: {first_of(lists.different, MOST_DIFFERENT)}")
 
 
 if __name__ == "__main__":

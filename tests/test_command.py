@@ -135,9 +135,12 @@ def test_a_place_that_cannot_be_is_one_line_and_exit_2(tmp_path: Path, capsys: p
 
     assert command("ks-cook", below_a_file) == 2
     assert command("ks-cook", in_its_place) == 2
+    (tmp_path / "file").unlink()
+    (tmp_path / "file").symlink_to("nowhere")
+    assert command("ks-cook", in_its_place) == 2
     assert command("ks-cook", raising(PermissionError(errno.EACCES, "Permission denied", "/root/a"))) == 2
     assert capsys.readouterr().err.splitlines() == [
-        *[f"ks-cook: error: {tmp_path}/file: is a file, not a folder; choose another place"] * 2,
+        *[f"ks-cook: error: {tmp_path}/file: is no folder; choose another place"] * 3,
         "ks-cook: error: Permission denied: /root/a; choose another place or fix this one",
     ]
 

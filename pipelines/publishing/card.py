@@ -30,7 +30,7 @@ def card(facts: Facts) -> bytes:
     head = yaml.safe_dump(_head(facts), sort_keys=False, allow_unicode=False, width=1000)
     parts = [
         _what(facts),
-        *([card_lines(facts.made_from)] if facts.made_from.text else []),
+        *([card_lines(facts.made_from, hashed=facts.counts.flags["hashed"] > 0)] if facts.made_from.text else []),
         _counts(facts),
         _classes(facts.counts, facts),
         _fingerprints(facts),
@@ -217,16 +217,22 @@ def _terms(facts: Facts) -> list[str]:
     return [
         "## Terms",
         "",
-        f"The lists are under [{facts.license.title}]({facts.license.url}). {facts.origin.removal} See {LICENSE}.",
+        f"{_licensed(facts)} under [{facts.license.title}]({facts.license.url}). {facts.origin.removal} See {LICENSE}.",
     ]
+
+
+def _licensed(facts: Facts) -> str:
+    """What is under the license of the folder, as the subject of a sentence."""
+    return "What the publisher of this folder made is" if facts.made_from.text else "The lists are"
 
 
 def license_text(facts: Facts) -> bytes:
     """Contents of LICENSE.md."""
+    theirs = ", as far as the publisher of this folder made them" if facts.made_from.text else ""
     lines = [
         "# Terms",
         "",
-        f"The lists, tables and documents of this folder: {facts.license.title}, {facts.license.url}",
+        f"The lists, tables and documents of this folder{theirs}: {facts.license.title}, {facts.license.url}",
         "",
         f"{media_text(facts)} {facts.origin.rights}",
         "",
@@ -261,6 +267,7 @@ def citation(facts: Facts) -> bytes:
         "conference": {"name": "IEEE International Conference on Computer Vision"},
     }
     url = {"url": facts.url} if facts.url.startswith(("http://", "https://")) else {}
+    origin = f" Made from {facts.made_from.text}." if facts.made_from.text else ""
     works = [kinetics, sounds] if facts.origin.cites_kinetics else []
     lists = references(facts.made_from)
     also = f", and the {'' if lists else 'two '}works that they come from." if works or lists else "."
@@ -269,7 +276,7 @@ def citation(facts: Facts) -> bytes:
         "message": f"If you use these splits, cite them with their version and selection{also}",
         "type": "dataset",
         "title": full_name(facts),
-        "abstract": f"Splits of {full_name(facts)}; selection {facts.published.selection}.",
+        "abstract": f"Splits of {full_name(facts)}; selection {facts.published.selection}.{origin}",
         "authors": [{"name": plain(facts.creator)}],
         "version": facts.published.version,
         "date-released": facts.date,

@@ -87,6 +87,8 @@ MEANINGS = {
     LABELS: "All labels of the clip, as a JSON array; the first is label.",
 }
 """Description of each column."""
+_MEANINGS_OF_0_2 = {**MEANINGS, "label": "The Kinetics label."}
+"""The same in folders of version 0.2.0."""
 
 
 SEVERAL = (
@@ -123,6 +125,7 @@ def croissant(facts: Facts) -> bytes:
         "keywords": [*origin.tags, "audio-visual", "action recognition"],
         "citeAs": f"{full_name(facts)} {published.version}, selection {published.selection}",
         **terms,
+        **({"creditText": facts.made_from.text} if facts.made_from.text else {}),
         **({"prov:wasDerivedFrom": pages} if pages else {}),
         "isLiveDataset": False,
         "rai:dataCollection": f"{origin.acquired}, by ks-build; every row has the status of its clip.{theirs}",
@@ -170,7 +173,9 @@ _FILE_SET = {
 """Without `containedIn`: with it mlcroissant validates the document but cannot load it."""
 
 
-def _record_sets(splits: list[str], *, several_labels: bool) -> list[dict[str, Any]]:
+def _record_sets(
+    splits: list[str], *, several_labels: bool, meanings: Mapping[str, str] = MEANINGS
+) -> list[dict[str, Any]]:
     names = {
         "@type": "cr:RecordSet",
         "@id": "splits",
@@ -189,18 +194,18 @@ def _record_sets(splits: list[str], *, several_labels: bool) -> list[dict[str, A
         "name": "clips",
         "description": "One record per annotated clip.",
         "key": {"@id": "clips/key"},
-        "field": [_field(name, kind) for name, kind in columns(several_labels=several_labels).items()],
+        "field": [_field(name, kind, meanings[name]) for name, kind in columns(several_labels=several_labels).items()],
     }
     return [names, clips]
 
 
-def _field(name: str, kind: pa.DataType) -> dict[str, Any]:
+def _field(name: str, kind: pa.DataType, meaning: str) -> dict[str, Any]:
     source: dict[str, Any] = {"fileSet": {"@id": "split-files"}, "extract": {"column": name}}
     field = {
         "@type": "cr:Field",
         "@id": f"clips/{name}",
         "name": name,
-        "description": MEANINGS[name],
+        "description": meaning,
         "dataType": ["sc:Text", "cr:Label"] if name == "label" else _TYPES[kind],
         "source": source,
     }
@@ -224,7 +229,8 @@ def check_shape(folder: Path) -> None:
     if document.get("conformsTo") != CONFORMS_TO:
         raise PublishError(f"{path}: conforms to {document.get('conformsTo')!r}, not {CONFORMS_TO}")
     several = contents.read_fingerprints(folder).several_labels
-    if document.get("recordSet") != _record_sets(splits, several_labels=several):
+    known_sets = [_record_sets(splits, several_labels=several, meanings=each) for each in (MEANINGS, _MEANINGS_OF_0_2)]
+    if document.get("recordSet") not in known_sets:
         raise PublishError(f"{path}: its record sets do not match the splits {', '.join(splits)}")
     _check_distribution(path, document.get("distribution"), splits)
     known = {"@context", "@type", "recordSet", "distribution", "creator"}

@@ -110,10 +110,11 @@ def _uses(origin: Origin) -> dict[str, str]:
 
 
 def _distribution(facts: Facts) -> dict[str, str]:
+    theirs = f", but for what is from {escape(facts.made_from.text)}" if facts.made_from.text else ""
     return {
         "How is it distributed?": escape(facts.url) if facts.url.startswith("http") else NOT_KNOWN,
         "When?": f"Version {facts.published.version}: {facts.date}.",
-        "Under which licence?": f"The lists: {facts.license.title}. The videos: their own.",
+        "Under which licence?": f"The lists{theirs}: {facts.license.title}. The videos: their own.",
         "Do third parties restrict it?": facts.origin.rights,
         "Do export controls apply?": NOT_KNOWN,
     }

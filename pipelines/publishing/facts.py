@@ -60,6 +60,12 @@ LICENSES = {
 """By SPDX identifier."""
 
 
+def license_of(lists: MadeFrom) -> License | None:
+    """License of the published folders that lists are of; None unless all have one that is in `LICENSES`."""
+    urls = {each.get("license") for each in (*lists.published, *lists.own)}
+    return next((each for each in LICENSES.values() if urls == {each.url}), None)
+
+
 @dataclass(slots=True)
 class Counts:
     """Counts over the rows of a dataset."""

@@ -13,13 +13,14 @@ from pathlib import Path
 from kinetics_sounds import files, manifest, progress
 from kinetics_sounds.classes import ClassList, shipped_note
 from kinetics_sounds.clip import SPLITS, Media, Outcome
-from kinetics_sounds.errors import ManifestError
+from kinetics_sounds.errors import ManifestError, PublishError
 from kinetics_sounds.manifest import Manifest
 
 from . import card, contents, croissant, datasheet, likeness, made_from, swap, tables, versions
 from .contents import CHANGES, SUMS
-from .facts import LICENSES, Counts, Facts
+from .facts import LICENSES, Counts, Facts, License, license_of
 from .likeness import Hashes
+from .made_from import MadeFrom
 from .options import CREATOR, PublishOptions
 from .origin import origin_of, rebuilt_from, shared_names
 from .previous import Previous, previous, refuse_foreign
@@ -43,6 +44,8 @@ class Made:
     """Version that was in the folder; empty if there was none."""
     media_removed: int = 0
     """Number of clips removed from the folder."""
+    left_url: str = ""
+    """Page of the version before that is not the one of this version."""
 
 
 class Stopped(Exception):  # noqa: N818 - no error: someone asked for it
@@ -61,6 +64,7 @@ def publish_folder(made: Manifest, build: Path, options: PublishOptions, stop: C
     out = options.out.resolve()
     with swap.staging(out) as new:
         before = previous(out)
+        lists = _lists(made, build, options, before)
         known = dict(before.hashes) if before else {}
         failed: dict[str, str] = {}
         if options.hashes:
@@ -70,7 +74,7 @@ def publish_folder(made: Manifest, build: Path, options: PublishOptions, stop: C
         if stop():
             raise Stopped
         sums |= {name: files.sha256(new / name) for name in contents.names(new) if name.startswith("splits/")}
-        base = _base(made, build, counts=counts, classes=classes, options=options, before=before, sums=sums)
+        base = _base(made, lists, counts=counts, classes=classes, options=options, before=before, sums=sums)
         facts, changed = _write_documents(new, out, base, options, before)
         if changed:
             own = [*before.sums, SUMS] if before else []
@@ -88,6 +92,7 @@ def publish_folder(made: Manifest, build: Path, options: PublishOptions, stop: C
         failed=failed,
         old_version=before.published.version if before else "",
         media_removed=len(gone),
+        left_url=before.url if before and before.url.startswith("http") and before.url != facts.url else "",
     )
 
 
@@ -203,9 +208,31 @@ def _copy(path: Path, place: Path, sha256: str) -> None:
         )
 
 
+def _lists(made: Manifest, build: Path, options: PublishOptions, before: Previous | None) -> MadeFrom:
+    """Lists that the build was made from; raises PublishError if the version before names some, and this one would not."""
+    lists = made_from.read(build, made).of(options.name, _creator(options, before))
+    if before and before.made_from and not lists.text:
+        raise PublishError(
+            f"{options.out}: version {before.published.version} names what it was made from ({before.made_from}), and this one "
+            f"would not: {build / made_from.REPORT} {lists.trouble or 'names no lists'}; run the same ks-build again, or choose "
+            "another --out"
+        )
+    return lists
+
+
+def _creator(options: PublishOptions, before: Previous | None) -> str:
+    return options.creator or (before.creator if before else CREATOR)
+
+
+def _license(options: PublishOptions, before: Previous | None, lists: MadeFrom) -> License:
+    """The license chosen, else that of the version before, else that of the lists, else the first."""
+    chosen = options.license or (before.license if before else "")
+    return LICENSES[chosen] if chosen else license_of(lists) or next(iter(LICENSES.values()))
+
+
 def _base(
     made: Manifest,
-    build: Path,
+    lists: MadeFrom,
     *,
     counts: Counts,
     classes: ClassList,
@@ -216,7 +243,7 @@ def _base(
     """Facts for the documents, apart from the version's number and date."""
     version = before.published.version if before else options.version or versions.FIRST
     origin = origin_of(made.outcomes)
-    creator = options.creator or (before.creator if before else CREATOR)
+    creator = _creator(options, before)
     page = before.url if before and before.creator in (creator, CREATOR) else f"urn:kinetics-sounds:{options.name}"
     return Facts(
         published=counts.published(options.name, version, classes.name),
@@ -227,11 +254,11 @@ def _base(
         counts=counts,
         creator=creator,
         url=options.url or page,
-        license=LICENSES[options.license or (before.license if before else next(iter(LICENSES)))],
+        license=_license(options, before, lists),
         date=options.date or (before.date if before else _today()),
         media=options.media,
         shards=options.shards,
-        made_from=made_from.read(build, made),
+        made_from=lists,
         changes=Changes(),
         history=before.history if before else "",
         old_name=before.published.name if before and before.published.name != options.name else "",

@@ -10,6 +10,7 @@ from kinetics_sounds.classes import from_published
 from kinetics_sounds.clip import SPLITS
 from kinetics_sounds.errors import PublishError
 
+from .. import list_origin
 from . import contents, versions
 from .contents import CHANGES, CLASSES, CROISSANT, SUMS, Published
 from .facts import LICENSES
@@ -48,6 +49,8 @@ class Previous:
     url: str
     license: str
     """SPDX identifier."""
+    made_from: str
+    """Lists that it was made from, in words; empty if it names none."""
     history: str
     """Entries of CHANGES.md."""
 
@@ -57,7 +60,7 @@ def previous(out: Path) -> Previous | None:
     if not out.exists() or (out.is_dir() and {path.name for path in out.iterdir()} <= FRESH):
         return None
     if not out.is_dir():
-        raise PublishError(f"{out}: is a file, not a folder; choose another --out")
+        raise PublishError(f"{out}: is no folder; choose another --out")
     if not contents.is_published(out):
         raise PublishError(f"{out}: has files, but is not a published folder; choose another --out")
     published, sums = contents.read_fingerprints(out), contents.read_sums(out)
@@ -89,6 +92,7 @@ def previous(out: Path) -> Previous | None:
         creator=contents.text_of_croissant(out, "creator", "name"),
         url=contents.text_of_croissant(out, "url"),
         license=next((spdx for spdx, each in LICENSES.items() if each.url == url), next(iter(LICENSES))),
+        made_from=list_origin.of_folder(out).get("made_from", ""),
         history=_history(out),
     )
 

@@ -18,10 +18,17 @@ def folder(path: Path, fingerprints: Any, croissant: Any) -> Path:
 
 
 def test_the_documents_name_the_set_its_creator_and_its_license(tmp_path: Path) -> None:
-    croissant = {"creator": {"name": "A. Author"}, "url": PAGE, "license": LICENSE, "description": "more"}
+    croissant = {
+        "creator": {"name": "A. Author"},
+        "url": PAGE,
+        "license": LICENSE,
+        "description": "more",
+        "creditText": "the list a.csv",
+    }
     said = list_origin.of_folder(folder(tmp_path, {"name": "k32", "version": "1.2.0"}, croissant))
 
-    assert said == {"name": "k32", "version": "1.2.0", "creator": "A. Author", "url": PAGE, "license": LICENSE}
+    who = {"name": "k32", "version": "1.2.0", "creator": "A. Author", "url": PAGE, "license": LICENSE}
+    assert said == who | {"made_from": "the list a.csv"}
 
 
 @pytest.mark.parametrize("broken", ["", "{", "[]", "1", "[" * 100_000])
@@ -57,3 +64,4 @@ def test_what_is_no_line_of_text_or_no_web_page_is_left_out(name: str, text: obj
 
 def test_a_long_text_is_cut() -> None:
     assert list_origin.checked({"creator": "a" * 1000}) == {"creator": "a" * 200}
+    assert list_origin.checked({"made_from": "a" * 3000}) == {"made_from": "a" * 2000}

@@ -136,5 +136,5 @@ def test_a_set_rebuilt_from_somebodys_lists_says_so(
     assert "\nmade from: the lists of k1 1.0.0 by A. Author (https://example.org/k1), under https://creativecom" in said
     assert "\n1 of the clips differs in picture or sound from the publisher's clip of the same key: " in said
     assert f"results on the two sets may differ: {KEYS[1]}\n" in said
-    assert "The rows are those of the lists of k1 1.0.0 by A. Author (https://example.org/k1), under https://" in card
+    assert "The rows come from the lists of k1 1.0.0 by A. Author (https://example.org/k1), under https://" in card
     assert "1 row without a clip at the publisher was not requested, and was not counted below." in card

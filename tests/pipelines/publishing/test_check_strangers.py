@@ -30,6 +30,15 @@ def test_a_file_that_went_with_its_checksum_is_missing_all_the_same(folder: Path
     assert found(folder) != []
 
 
+def test_the_croissant_of_version_0_2_is_ours_too(folder: Path) -> None:
+    path = folder / "croissant.json"
+    path.write_text(path.read_text().replace('"The label."', '"The Kinetics label."'))
+    croissant.check_shape(folder)
+    path.write_text(path.read_text().replace('"The Kinetics label."', '"Another label."'))
+    with pytest.raises(PublishError, match="its record sets do not match the splits train, val, test"):
+        croissant.check_shape(folder)
+
+
 def test_all_documents_that_went_with_their_checksums_are_missing_each(folder: Path) -> None:
     gone = set(contents.DOCUMENTS) - set(contents.OF_THE_COMMON)
     for name in gone:

@@ -10,11 +10,13 @@ import pytest
 import yaml
 
 from kinetics_sounds import fingerprints
+from kinetics_sounds.classes import from_published
 from kinetics_sounds.clip import Outcome
-from kinetics_sounds.pipelines import publish
+from kinetics_sounds.pipelines import list_origin, publish
 from kinetics_sounds.pipelines.publishing import check
+from kinetics_sounds.pipelines.publishing.made_from import MadeFrom, card_lines
 
-from .builds import clip, outcomes, published, write
+from .builds import clip, outcome, outcomes, published, write
 from .builds import contents as bytes_of
 
 K32 = {
@@ -37,14 +39,20 @@ def report(made: Sequence[Outcome], *files: dict[str, Any], **more: Any) -> dict
     return {
         "selection": fingerprints.selection(ok),
         "lists": {"files": list(files), "splits": {"train": {"rows": 20}}},
+        "compared": {"clips": {}},
     } | more
 
 
-def publish_with(folder: Path, made: Sequence[Outcome], document: object, *more: str) -> Path:
+def publish_with(folder: Path, made: Sequence[Outcome], document: object, *more: str, note: str = "") -> Path:
     """The published folder of these, beside whose manifest this report lies."""
     (folder / "build").mkdir(parents=True)
     (folder / "build/report.json").write_text(document if isinstance(document, str) else json.dumps(document))
-    return published(folder, made, "--date", "2026-01-02", *more)
+    return published(folder, made, "--date", "2026-01-02", *more, note=note)
+
+
+def fingerprints_of(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "fingerprints.json").read_text())
+    return found
 
 
 def card_of(out: Path) -> str:
@@ -56,11 +64,12 @@ def test_all_documents_name_the_published_lists(tmp_path: Path, capsys: pytest.C
     out = publish_with(tmp_path, outcomes(), report(outcomes(), *files))
 
     assert f"\nmade from: {TOLD}; README.md and LICENSE.md say so\n" in capsys.readouterr().out
-    assert f"\n## Made from\n\nThe rows are those of {TOLD}.\n\n## Coverage\n" in card_of(out)
+    assert f"\n## Made from\n\nThe rows come from {TOLD}.\n\n## Coverage\n" in card_of(out)
     assert f"Made from {TOLD}: " in (out / "LICENSE.md").read_text().replace("\\", "")
     assert f"The rows of {TOLD}, that are" in (out / "DATASHEET.md").read_text().replace("\\", "")
     citation = yaml.safe_load((out / "CITATION.cff").read_text())
     assert citation["message"].endswith("and the works that they come from.")
+    assert citation["abstract"].endswith(f"; selection {fingerprints_of(out)['selection']}. Made from {TOLD}.")
     assert citation["references"] == [
         {
             "type": "data",
@@ -73,6 +82,7 @@ def test_all_documents_name_the_published_lists(tmp_path: Path, capsys: pytest.C
     ]
     croissant = json.loads((out / "croissant.json").read_text())
     assert croissant["prov:wasDerivedFrom"] == [K32["url"]]
+    assert croissant["creditText"] == TOLD
     assert croissant["rai:dataCollection"].endswith(f" Made from {TOLD}.")
     assert "/home/me" not in str(bytes_of(out))
 
@@ -93,7 +103,7 @@ def test_of_another_list_only_the_files_name_is_told(tmp_path: Path) -> None:
     files = [listed("/home/me/paper/my_train.txt"), listed("my_test.txt")]
     out = publish_with(tmp_path, outcomes(), report(outcomes(), *files))
 
-    assert "The rows are those of the lists my_train.txt, my_test.txt." in card_of(out)
+    assert "The rows come from the lists my_train.txt, my_test.txt." in card_of(out)
     assert "references" not in yaml.safe_load((out / "CITATION.cff").read_text())
     assert "prov:wasDerivedFrom" not in json.loads((out / "croissant.json").read_text())
     assert "/home" not in str(bytes_of(out))
@@ -133,6 +143,15 @@ def test_clips_that_differ_are_counted_among_those_that_are_published(
     assert f"results on the two sets may differ: {', '.join(keys[:3])} and 1 more\n" in capsys.readouterr().out
 
 
+def test_the_card_names_a_command_for_clips_that_differ_only_where_there_are_hashes() -> None:
+    lists = MadeFrom(files=["a.csv"], different=["b"])
+
+    assert [card_lines(lists, hashed=hashed)[-1].endswith(" folder names them.") for hashed in (True, False)] == [
+        True,
+        False,
+    ]
+
+
 def test_rows_that_the_publisher_did_not_have_are_counted(tmp_path: Path) -> None:
     document = report(outcomes(), listed("a.csv", K32))
     document["lists"]["splits"] = {
@@ -156,37 +175,169 @@ def test_a_filtered_copy_is_made_from_the_same_lists(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert publish.main(["--manifest", str(build / "few.parquet"), "--out", str(out), "--no_hashes"]) == 0
 
-    assert f"The rows are those of {TOLD}." in card_of(out)
+    assert f"The rows come from {TOLD}." in card_of(out)
     assert "\n1 of the clips differs in" in card_of(out)
+
+
+def test_a_copy_with_another_label_is_not_known_to_be_made_from_the_lists(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = outcomes()
+    build = write(tmp_path / "build", made).parent
+    (build / "report.json").write_text(json.dumps(report(made, listed("a.csv", K32))))
+    few = write(tmp_path / "few", [outcome(clip(1, label="playing drums"))])
+    assert clip(1).label == "tapping pen"
+    shutil.move(few, build / "few.parquet")
+
+    assert publish.main(["--manifest", str(build / "few.parquet"), "--out", str(tmp_path / "out"), "--no_hashes"]) == 0
+
+    assert f"{build}/report.json: is of other clips than the manifest, so the lists" in capsys.readouterr().err
+    assert "Made from" not in card_of(tmp_path / "out")
 
 
 OLD = [{"file": "a.csv", "format": "published", "split": "train"}]
 """The files of a report before it named the folders that they are of."""
 
 
+DAMAGED, OTHER = "is damaged", "is of other clips than the manifest"
+
+
 @pytest.mark.parametrize(
-    "document",
+    ("document", "listed_why", "why"),
     [
-        "",
-        "{",
-        "[]",
-        "[" * 100_000,
-        {},
-        {"selection": 1, "lists": {}},
-        report(outcomes(22), listed("a.csv", K32)),
-        report(outcomes(), *OLD),
-        report(outcomes(), listed("a.csv", K32), compared=7),
-        report(outcomes(), listed("a.csv", K32), compared={"clips": {clip(1).key: 7}}),
-        report(outcomes(), {"file": 7, "published": None}),
-        report(outcomes(), {"file": "a", "published": [1]}),
-        {key: value for key, value in report(outcomes()).items() if key != "lists"},
+        (None, "", "is missing"),
+        ("", "", "cannot be read (Expecting value"),
+        ("{", "", "cannot be read (Expecting property"),
+        ("[" * 100_000, "", "cannot be read (it is nested too deeply)"),
+        ("[]", "", "is not a table"),
+        ({}, "", OTHER),
+        ({"selection": 1, "lists": {}}, DAMAGED, DAMAGED),
+        (report(outcomes(22), listed("a.csv", K32)), OTHER, OTHER),
+        (report(outcomes(), *OLD), "was written by an older version", "was written by an older version"),
+        (report(outcomes(), listed("a.csv", K32), compared=7), DAMAGED, DAMAGED),
+        (report(outcomes(), listed("a.csv", K32), compared={"clips": {clip(1).key: 7}}), DAMAGED, DAMAGED),
+        (report(outcomes(), {"file": 7, "published": None}), DAMAGED, DAMAGED),
+        (report(outcomes(), {"file": "a", "published": [1]}), DAMAGED, DAMAGED),
+        ({key: value for key, value in report(outcomes()).items() if key != "lists"}, "", ""),
     ],
     ids=lambda each: str(each)[-60:],
 )
-def test_a_report_that_is_damaged_older_or_of_other_clips_changes_nothing(document: object, tmp_path: Path) -> None:
-    without = published(tmp_path / "without", outcomes(), "--date", "2026-01-02")
+def test_a_report_that_cannot_be_used_changes_nothing_and_is_told(
+    document: object, listed_why: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`why`: of a build whose classes are a published folder's; `listed_why`: of any other, which may be from annotations."""
+    for note, told in (("", listed_why), (from_published("k32"), why)):
+        folder = tmp_path / ("noted" if note else "plain")
+        without = published(folder / "without", outcomes(), "--date", "2026-01-02", note=note)
+        capsys.readouterr()
+        if document is None:
+            out = published(folder / "with", outcomes(), "--date", "2026-01-02", note=note)
+        else:
+            out = publish_with(folder / "with", outcomes(), document, note=note)
 
-    assert bytes_of(publish_with(tmp_path / "with", outcomes(), document)) == bytes_of(without)
+        said = capsys.readouterr().err
+        assert (f"/build/report.json: {told}" in said, "so the lists" in said) == (True, True) if told else said == ""
+        assert bytes_of(out) == bytes_of(without)
+
+
+def test_lists_that_a_version_names_are_not_lost_with_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = publish_with(tmp_path, outcomes(), report(outcomes(), listed("my_train.txt")))
+    before = bytes_of(out)
+    (tmp_path / "build/report.json").unlink()
+
+    assert published(tmp_path, outcomes(), code=2) == out
+
+    assert (
+        f"{out}: version 1.0.0 names what it was made from (the list my_train.txt), and this one would not: "
+        f"{tmp_path}/build/report.json names no lists; run the same ks-build again, or choose another --out"
+    ) in capsys.readouterr().err
+    assert bytes_of(out) == before
+
+
+BY, BY_SA = "https://creativecommons.org/licenses/by/4.0/", K32["license"]
+
+
+@pytest.mark.parametrize(
+    ("licenses", "options", "expected", "told"),
+    [
+        ([BY_SA], [], BY_SA, ""),
+        ([BY_SA, BY_SA], [], BY_SA, ""),
+        ([BY_SA, BY], [], BY, ""),
+        ([BY_SA, None], [], BY, ""),
+        (["https://example.org/terms"], [], BY, ""),
+        (
+            [BY_SA],
+            ["--license", "CC-BY-4.0"],
+            BY,
+            "--license: is CC-BY-4.0, but the lists that the build was made from are ",
+        ),
+    ],
+    ids=str,
+)
+def test_the_license_is_that_of_the_lists_where_they_have_one(
+    licenses: list[str | None],
+    options: list[str],
+    expected: str,
+    told: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = [K32 | {"name": f"k{number}", "license": each or ""} for number, each in enumerate(licenses)]
+    out = publish_with(tmp_path, outcomes(), report(outcomes(), *(listed("a.csv", each) for each in said)), *options)
+
+    assert json.loads((out / "croissant.json").read_text())["license"] == expected
+    assert capsys.readouterr().err.startswith(told)
+    terms = (out / "LICENSE.md").read_text()
+    assert (
+        "\nThe lists, tables and documents of this folder, as far as the publisher of this folder made them: " in terms
+    )
+    assert "What the publisher of this folder made is under [" in card_of(out)
+
+
+def test_an_earlier_version_of_the_set_itself_is_not_told_but_what_it_was_made_from_is(tmp_path: Path) -> None:
+    own = K32 | {"name": "out", "creator": "Me", "made_from": f"{TOLD}; the list a.csv"}
+    theirs = own | {"creator": "Other"}
+    again = ("--name", "out", "--creator", "Me")
+
+    out = publish_with(tmp_path / "own", outcomes(), report(outcomes(), listed("a.csv", own)), *again)
+    other = publish_with(tmp_path / "other", outcomes(), report(outcomes(), listed("a.csv", theirs)), *again)
+
+    assert f"The rows come from {TOLD}; the list a.csv." in card_of(out)
+    assert "prov:wasDerivedFrom" not in json.loads((out / "croissant.json").read_text())
+    assert f", under {BY_SA} (made from {TOLD}; the list a.csv)." in card_of(other)
+
+
+def test_a_chain_of_sets_names_all_of_them(tmp_path: Path) -> None:
+    """The second set is made from the first one's lists, and the third from the second's."""
+    second = publish_with(
+        tmp_path / "b",
+        outcomes(),
+        report(outcomes(), listed("a.csv", K32)),
+        "--name",
+        "second",
+        "--creator",
+        "B. Second",
+    )
+    said = list_origin.of_folder(second)
+    third = publish_with(tmp_path / "c", outcomes(), report(outcomes(), listed("b.csv", said)))
+
+    told = f"the lists of second 1.0.0 by B. Second, under {BY_SA} (made from {TOLD})"
+    for name in ("README.md", "LICENSE.md", "CITATION.cff", "croissant.json", "DATASHEET.md"):
+        assert told in (third / name).read_text().replace("\\", "")
+
+
+def test_an_interrupted_comparison_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = report(outcomes(), listed("a.csv", K32))
+    del document["compared"]
+    publish_with(tmp_path / "a", outcomes(), document)
+    told = "/build/report.json: the clips were not compared with the published ones; run the same ks-build again\n"
+    assert told in capsys.readouterr().err
+
+    publish_with(tmp_path / "b", outcomes(), document | report(outcomes(), listed("mine.csv")))
+    publish_with(tmp_path / "c", outcomes(), report(outcomes(), listed("a.csv", K32)))
+    assert capsys.readouterr().err == ""
 
 
 def test_the_result_in_json_says_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -292,7 +292,7 @@ class TestOthersFiles:
         (tmp_path / "out").write_text("years")
         published(tmp_path, outcomes(), code=2)
 
-        assert capsys.readouterr().err.endswith("/out: is a file, not a folder; choose another --out\n")
+        assert capsys.readouterr().err.endswith("/out: is no folder; choose another --out\n")
         assert (tmp_path / "out").read_text() == "years"
 
     def test_a_file_in_the_way_of_a_new_one_is_named(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

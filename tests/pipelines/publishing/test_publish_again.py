@@ -60,7 +60,10 @@ def test_the_page_of_another_creator_is_not_taken_over(
 
     out = published(tmp_path, outcomes(21), "--creator", then)
 
-    assert ("not given yet: --url (its page)" in capsys.readouterr().out) != kept
+    said = capsys.readouterr()
+    assert ("not given yet: --url (its page)" in said.out) != kept
+    told = f"--creator: is another name than before, so the page {page} is not told; if it is yours, add --url {page}\n"
+    assert (told in said.err) != kept
     assert (page in (out / "croissant.json").read_text()) == kept
     assert license_ in (out / "CITATION.cff").read_text()
 
