@@ -5,7 +5,7 @@ import itertools
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +28,24 @@ WORDS = {
 """Types in plain words."""
 
 
-def plain(complaint: str, shape: Mapping[str, Any], words: Sequence[str] = (), *, in_config: bool) -> str:
+def plain(
+    complaint: str,
+    shape: Mapping[str, Any],
+    words: Sequence[str] = (),
+    *,
+    in_config: bool,
+    chosen: Iterable[object] = (),
+) -> str:
     """A complaint in plain words, on one line, if it is one of the usual ones; else as it is.
 
     `shape`: the type of each setting by name, nested for groups. `words`: the command line. `in_config`: it is about a config,
-    where names have no dashes.
+    where names have no dashes. `chosen`: values of settings; the options of a group that one of them, or a word, names are
+    suggested first.
     """
     text = " ".join(complaint.split())
     dashes = "" if in_config else "--"
     if found := UNKNOWN.search(text):
-        return _unknown(found[1], [f"--{name}" for name, _ in _flat(shape)], words)
+        return _unknown(found[1], [f"--{name}" for name, _ in _flat(shape)], words, chosen)
     if found := REQUIRED.search(text):
         return f"--{found[1].removeprefix('--')}: is required"
     if found := NO_VALUE.search(text):
@@ -75,7 +83,7 @@ def names_a_word(text: str, words: Sequence[str]) -> bool:
     return any(part in text if part.startswith("--") else repr(part) in text for part in parts)
 
 
-def _unknown(unknown: str, options: Sequence[str], words: Sequence[str]) -> str:
+def _unknown(unknown: str, options: Sequence[str], words: Sequence[str], chosen: Iterable[object]) -> str:
     """Message for unknown arguments: the first unknown option and similar ones, or that a word is no option."""
     found = re.search(r"(?:^| )(--[^ =]+)", unknown)
     if not found:
@@ -88,6 +96,9 @@ def _unknown(unknown: str, options: Sequence[str], words: Sequence[str]) -> str:
         last = {option: f"--{option.removeprefix('--').rpartition('.')[2]}" for option in options}
         same = difflib.get_close_matches(found[1], sorted(set(last.values())), n=1, cutoff=SIMILAR)
         close = [option for option in options if last[option] in same]
+    groups = [*(word.rpartition("=")[2] for word in words), *map(str, chosen)]
+    own = [f"--{group}.{found[1].removeprefix('--')}" for group in groups]
+    close = list(dict.fromkeys([*(option for option in own if option in options), *close]))
     hint = f" (did you mean {' or '.join(close[:3])}?)" if close else ""
     return f"{found[1]}: there is no such option{hint}"
 

@@ -114,7 +114,7 @@ def parse(
         typing.cast("Any", kind), prog, tuple((groups or {}).items()), modules, with_config=find_config is not None
     )
     shape = _shape(kind) | {name: _shape(group) for name, group in (groups or {}).items()}
-    state = _Parse(find, shape)
+    state = _Parse(find, shape, defaults)
     now = _PARSE.set(state)
     try:
         words = rename_options(words, lambda name: has_setting(shape, name))
@@ -123,7 +123,8 @@ def parse(
         _check_paths(vars(namespace.as_flat()))
         values = parser.instantiate(namespace)
     except (argparse.ArgumentError, TypeError, ValueError, yaml.YAMLError) as error:
-        told = option_errors.plain(str(error), shape, words, in_config=state.in_config)
+        values = vars(state.values).values()
+        told = option_errors.plain(str(error), shape, words, in_config=state.in_config, chosen=values)
         mine = not state.in_config and option_errors.names_a_word(told, words)
         raise _refusal(() if mine else configs, told, prog) from error
     finally:
@@ -201,6 +202,8 @@ class _Parse:
     find: Callable[[str], tuple[tuple[str, Path | None], ...]]
     """Texts of a config, and the names in error messages of those that are not its own."""
     shape: Mapping[str, Any]
+    values: argparse.Namespace
+    """The defaults; after a config, all that is set so far."""
     given: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     """Values so far of repeatable options."""
     in_config: bool = False
@@ -240,7 +243,7 @@ def _parser(
     special = {name for name, _ in modules}
     for name, valid in modules:
         how: dict[str, Any] = {"metavar": f"{{{','.join(valid)}}}", "default": own[name].default}
-        parser.add_argument(f"--{name}", type=str, help=helps.get(name), **how)
+        parser.add_argument(f"--{name}", type=hints[name], help=helps.get(name), **how)
     for name, field in own.items():
         if hints[name] is bool and field.default is False:
             parser.add_argument(f"--{name}", action="store_true", help=helps.get(name))
@@ -309,7 +312,7 @@ class _FindConfig(ActionConfigFile):
                 if place is None:
                     raise
                 raise ValueError(f"base: {place}: {error}") from error
-        parse_.in_config = False
+        parse_.in_config, parse_.values = False, namespace
 
 
 def _shape(kind: type) -> dict[str, Any]:

@@ -48,7 +48,8 @@ class CompareSettings:
       ks-train compare avcl_tiny mine.yaml --shards demo/build/shards --seeds 0,1,2 --out compared -- --steps 200 --batch 64
       ks-train compare avcl_k32 byol_k32 --plan
 
-    Run it again to continue where it stopped. Options after -- are passed to every ks-train, for example -- --devices 8.
+    Run it again to continue where it stopped. Options after -- are passed to every ks-train, for example -- --devices 8;
+    those of a method, backbone or view only where it is used.
 
     exit code: 0 all rows done; 1 some rows failed; 2 usage error; 3 stopped, run again; 4 a bug.
     """
@@ -178,7 +179,8 @@ def _row(plan: Plan, recipe: str, seed: int, stop: Stop) -> None:
     folder = plan.folder(recipe, seed)
     run = folder / "run"
     _move_results(folder)
-    words = ["--config", recipe, "--shards", str(plan.shards), "--seed", str(seed), "--out", str(run), *plan.more]
+    words = ["--config", recipe, "--shards", str(plan.shards), "--seed", str(seed), "--out", str(run)]
+    words += plan.options(recipe)
     if not (folder / "trained").exists():
         print(f"{Path(recipe).stem}, seed {seed}: training", flush=True)
         _do("kinetics_sounds.train", words, plan.shards, stop)

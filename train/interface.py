@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kinetics_sounds.address import Address
+from kinetics_sounds.errors import RunError
 from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Sample, Split
 
@@ -80,6 +81,16 @@ class Output(NamedTuple):
     """Detached scalars to log, by name."""
     kept: Mapping[str, Tensor] = {}
     """Detached tensors (B, ...) that `after_update` receives, gathered over all ranks and micro-batches."""
+
+
+def checked_output(output: object, method: nn.Module) -> Output:
+    """The result of a method's forward pass; raises RunError if it is no `Output`."""
+    if isinstance(output, Output):
+        return output
+    kind = Tensor if isinstance(output, Tensor) else type(output)  # no subclass, where FLOPs are counted
+    raise RunError(
+        f"{type(method).__name__}.forward: must return Output(loss, logs) of interface.py, not {kind.__name__}"
+    )
 
 
 class Method(nn.Module):

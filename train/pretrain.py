@@ -18,7 +18,15 @@ from kinetics_sounds.shards import reader
 
 from . import tracking
 from .config import recipes, run_folder
-from .config.settings import PLUGINS, TrainSettings, at_least, paths_from_config, read_settings
+from .config.settings import (
+    PLUGINS,
+    TrainSettings,
+    at_least,
+    check_used,
+    named,
+    paths_from_config,
+    read_settings,
+)
 from .data import dataset
 from .distributed import devices, launch, process_group
 from .distributed.process_group import World
@@ -37,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def pretrain(argv: Sequence[str]) -> int:
     """Train with the settings of `argv` and its recipe, on all requested devices; return the exit code."""
+    if named(argv, "print_config") and not named(argv, "config"):
+        print("note: these are without a recipe; a run takes the recommended one, or --config NAME", file=sys.stderr)
     parsed = read_settings(argv)
     if parsed.settings.list:
         with answering():
@@ -49,6 +59,7 @@ def pretrain(argv: Sequence[str]) -> int:
         if recipe != recipes.SMALL and devices.is_cpu(parsed.settings.device):
             told += f"device: cpu, on which all of this recipe takes days; a small one: --config {recipes.SMALL}\n"
         parsed = read_settings(["--config", recipe, *argv])
+    check_used(argv, parsed)
     as_json = parsed.settings.json
     if launch.is_main():
         print(told, end="", flush=True, file=sys.stderr if as_json else sys.stdout)  # before ranks print
@@ -163,13 +174,13 @@ def list_recipes(only: Sequence[Path] = ()) -> str:
 
 
 def _head(config: Path) -> tuple[str, tuple[str, ...]]:
-    """Name and header of a config; the header of a user's file is its lines that begin with #."""
+    """Name and header of a config; the header of a user's file is its lines that begin with #, and its changes."""
     name = run_folder.recipe_name(config)
     shipped = recipes.recipes().get(name)
     if shipped and (recipes.is_of_a_run(config) or not config.is_file() or config.parent == recipes.RECIPES):
         return name, shipped.head
     none = ("has no header; add lines that begin with # for command, hardware, time and score",)
-    return str(config), recipes.head_of(config) or none
+    return str(config), (*(recipes.head_of(config) or none), *recipes.changes_of(config))
 
 
 if __name__ == "__main__":

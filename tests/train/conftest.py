@@ -31,6 +31,9 @@ SMALL = (
     *("--r3d.width=2", "--clip_and_mel.frames=8"),
 )
 
+OTHERS = {"--backbone=": "--r3d.", "--view=": "--clip_and_mel."}
+"""Options that choose another network or view, whose own options are left out of SMALL then."""
+
 
 def film(seed: int, frames: int, folder: Path) -> bytes:
     """A drifting texture as a stored clip."""
@@ -179,7 +182,13 @@ def small(shards: Path) -> Callable[..., list[str]]:
     """A function from a run's folder, and more options, to the argv of a six-step run of less than a second."""
 
     def argv(out: Path, *more: str) -> list[str]:
-        return [*SMALL, f"--shards={shards}", f"--out={out}", *more]
+        others = [own for option, own in OTHERS.items() if any(word.startswith(option) for word in more)]
+        return [
+            *(word for word in SMALL if not word.startswith(tuple(others))),
+            f"--shards={shards}",
+            f"--out={out}",
+            *more,
+        ]
 
     return argv
 

@@ -112,6 +112,20 @@ def test_every_run_is_trained_once_and_judged_beside_untrained_encoders(
     assert (out / "table.md").read_bytes() == table
 
 
+def test_options_of_one_recipes_method_are_given_to_it_alone(
+    argv: list[str], pretended: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert __main__.main([*argv, "--simclr.temperature", "0.25", "--keep=1"]) == 0
+
+    trained = [words for words in pretended if words[0] == "train"]
+    own = [words[-3:] for words in trained if "--simclr.temperature" in words]
+    assert own == [["--simclr.temperature", "0.25", "--keep=1"]] * 2
+    assert [words[-1] for words in trained] == ["--keep=1"] * 4
+
+    assert __main__.main([*argv, "--byol.dim=7"]) == 2
+    assert "--byol.dim: is of the method byol, and the method is avcl and simclr; leave" in capsys.readouterr().err
+
+
 def test_its_results_are_found_by_the_page_and_the_card_and_those_of_an_earlier_version_too(
     argv: list[str], asked: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -273,9 +273,28 @@ class TestMisuse:
             (["--avcl.bogus=1"], r"--avcl\.bogus"),
             (["--bogus=1"], r"--bogus"),
             (["--batch=many"], r"batch.*many"),
-            (["--method=moko"], r"no method is called 'moko'; there are: "),
-            (["--backbone=r4d"], r"no backbone is called 'r4d'; there are: .*did you mean 'r3d'"),
-            (["--view=eye"], r"no view is called 'eye'; there are: "),
+            (["--method=moko"], r"--method: 'moko' is none of "),
+            (["--backbone=r4d"], r"--backbone: 'r4d' is none of .*did you mean 'r3d'"),
+            (["--view=eye"], r"--view: 'eye' is none of "),
+            (["--epochs=2"], r"--epochs and --steps: both say how long to train; give one of them"),
+            (
+                ["--byol.dim=7"],
+                r"--byol\.dim: is of the method byol, and the method is avcl; leave it out, or give --method",
+            ),
+            (["--c3d.width", "7"], r"--c3d\.width: is of the backbone c3d, and the backbone is r3d; leave it out"),
+            (["--clip_and_log_mel.frames=8"], r"of the view clip_and_log_mel, and the view is clip_and_mel; leave"),
+            (
+                ["--backbone=c3d"],
+                r"--audio_backbone c3d: cannot encode the audio of --view clip_and_mel: c3d needs 8 .*, got 1 of 56 x 56: use",
+            ),
+            (
+                ["--backbone=c3d", "--c3d.width=16", "--audio_backbone=r3d", "--clip_and_mel.frames=7"],
+                r"--backbone c3d: cannot encode the video of --view clip_and_mel: c3d needs 8 .*, got 7 of 32 x 32",
+            ),
+            (
+                ["--backbone=c3d", "--encoders=shared", "--clip_and_mel.audio_channels=3"],
+                r"error: --backbone c3d: cannot encode the audio of --view",
+            ),
             (["--config=bogus"], r"neither a file nor a recipe; list them with: ks-train --list"),
             (["--device=banana"], r"--device banana: .*try cpu"),
             (["--optim.lr=-1"], r"optim: lr -1.0 must be at least 0"),
@@ -305,6 +324,25 @@ class TestMisuse:
             assert pretrain.main([f"--config={recipe}", *argv]) == 2
             assert capsys.readouterr().out == ""
             assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize(
+        ("option", "complaint"),
+        [
+            ("--backbone=nonsense", "--backbone: 'nonsense' is none of avid_r2plus1d, c3d, "),
+            ("--probe=svm", "--probe svm: must be knn or linear"),
+        ],
+    )
+    def test_settings_are_read_before_shards_are_looked_for(
+        self,
+        option: str,
+        complaint: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+
+        assert complaint in refused([option], capsys)
 
     def test_a_folder_without_dataset_json_is_no_set(
         self, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -611,7 +649,47 @@ class TestKill:
         assert "Traceback" not in ended.stderr
 
 
+class TestHelp:
+    def test_it_lists_what_can_be_chosen(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit):
+            pretrain.main(["--help"])
+
+        shown = capsys.readouterr().out
+        for option in (
+            "--method {avcl,avid,",
+            "--backbone {avid_r2plus1d,c3d,",
+            "--audio_backbone {avid_r2plus1d,c3d,",
+        ):
+            assert f"\n  {option}" in shown
+        assert "\n  --view {clip_and_log_mel,clip_and_mel,clip_and_spectrogram}" in shown
+        assert "\n  --probe {knn,linear}" in shown
+
+    @pytest.mark.parametrize(("argv", "notes"), [((), 1), (("--config", "avcl_tiny"), 0)])
+    def test_settings_are_printed_with_a_note_if_they_are_no_recipes(
+        self, argv: tuple[str, ...], notes: int, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            pretrain.main([*argv, "--print_config=skip_default"])
+
+        shown = capsys.readouterr()
+        assert shown.err.count("note: these are without a recipe") == notes
+        assert ("audio_layout: single" in shown.out) == (not notes)
+
+
 class TestResume:
+    def test_a_run_that_is_longer_than_asked_for_says_so(
+        self, small: Argv, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = Path(shutil.copytree(finished, tmp_path / "run"))
+
+        assert pretrain.main(small(out, "--steps=5")) == 0
+
+        told = "trained: 6 steps were done already (5 are asked for: give another --out to train these); checkpoint: "
+        assert told in capsys.readouterr().out
+
     def test_a_finished_run_has_nothing_to_do(
         self, small: Argv, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -15,7 +15,7 @@ from kinetics_sounds.shards import reader
 
 from .. import evaluate
 from ..config import run_folder
-from ..config.settings import TrainSettings, read_settings
+from ..config.settings import TrainSettings, check_used, chosen_groups, read_settings
 
 OWN = ("seed", "out", "shards", "config", "init_from", "resume")
 """ks-train options that the comparison sets itself."""
@@ -32,11 +32,23 @@ class Plan:
     shards: Address
     out: Path
     more: tuple[str, ...]
-    """Options passed to every ks-train."""
+    """Options given for every ks-train."""
 
     def folder(self, recipe: str, seed: int) -> Path:
         """Folder of one row."""
         return self.out / Path(recipe).stem / f"seed-{seed}"
+
+    def options(self, recipe: str) -> list[str]:
+        """Options passed to ks-train for a recipe: all but those of a method, backbone or view that only other recipes have."""
+        parsed = self.recipes[recipe]
+        idle = set(parsed.groups).difference(chosen_groups(parsed.settings))
+        kept: list[str] = []
+        keeps = True
+        for word in self.more:
+            if word.startswith("--"):
+                keeps = word[2:].partition("=")[0].partition(".")[0] not in idle
+            kept += [word] if keeps else []
+        return kept
 
     def supervised(self, recipe: str) -> bool:
         """Whether a recipe trains a classifier."""
@@ -95,6 +107,7 @@ def planned(
         if word.startswith("--") and current(word[2:].partition("=")[0]) in OWN:
             raise SettingsError(f"{word} after --: is set by this command; leave it out")
     parsed = {recipe: read_settings(["--config", recipe, *more]) for recipe in asked}
+    check_used(more, *parsed.values())
     first = parsed[asked[0]]
     found = shards or run_folder.find_shards(first.settings, first.configs)
     plan = Plan(recipes=parsed, seeds=numbers, protocols=judges, shards=found, out=out, more=more)

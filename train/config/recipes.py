@@ -60,7 +60,7 @@ def _row(path: Path, table: Mapping[str, Any], name: str) -> Recipe:
         score = f"the paper's {row['score']}% {its['judged']}, {its['note']}"
     where = f" --shards {its['shards']}" if "shards" in its else ""
     begins = f" --init_from runs/{its['init_from']}" if "init_from" in its else ""
-    changed = yaml.safe_dump(row["set"], default_flow_style=True, width=math.inf).strip()
+    changed = _on_one_line(row["set"])
     return Recipe(
         config=Layers(path / name, (RECIPES / f"{base}.yaml", changed)),
         head=(
@@ -70,9 +70,24 @@ def _row(path: Path, table: Mapping[str, Any], name: str) -> Recipe:
             f"time:     {its['time']}",
             f"score:    {score}",
             *(line for line in head_of(RECIPES / f"{base}.yaml") if line.startswith("shards:")),
-            f"changes:  {f'{base} with {changed}' if row['set'] else f'none, it is {base}'}",
+            _changes(base, changed),
         ),
     )
+
+
+def _changes(base: object, changed: str) -> str:
+    """Header line: what a recipe changes of its base."""
+    return f"changes:  {f'{base} with {changed}' if changed != '{}' else f'none, it is {base}'}"
+
+
+def changes_of(path: Path) -> tuple[str, ...]:
+    """Header line of what a file with a `base` changes of it; none without a base."""
+    base, own = _split(path)
+    return () if base is None else (_changes(base, _on_one_line(yaml.safe_load(own))),)
+
+
+def _on_one_line(settings: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(settings, default_flow_style=True, width=math.inf).strip()
 
 
 def head_of(path: Path) -> tuple[str, ...]:
@@ -130,11 +145,16 @@ def _layered(config: Path | Layers, above: tuple[Path, ...] = ()) -> Path | Laye
         raise SettingsError(f"{config}: base: {base}: recipes build {why}; write the settings out")
     shipped, beside = recipes(), config.parent / base
     if not beside.is_file() and base not in shipped:
+        there = (config.parent / f"{base}.yaml").is_file()
+        hint = f" (did you mean '{base}.yaml'?)" if there else plugins.nearest(base, shipped)
         raise SettingsError(
-            f"{config}: base: {base} is neither a file (there is no {beside}) nor a recipe; recipes: "
-            f"{', '.join(shipped)}{plugins.nearest(base, shipped)}"
+            f"{config}: base: {base} is neither a file (there is no {beside}) nor a recipe{hint}; list them with: "
+            "ks-train --list"
         )
     below = _layered(beside if beside.is_file() else shipped[base].config, (*above, config.resolve()))
+    settings = yaml.safe_load(own)
+    if "epochs" in settings and "steps" not in settings:
+        own += "steps: null\n"  # those of the base, which would override the epochs
     return Layers(config, (*_parts(below), own), (*_places(below), None))
 
 

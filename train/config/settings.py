@@ -29,8 +29,6 @@ PLUGINS = {
 """Package of the modules that each setting selects by name."""
 MODULES = ("method", "backbone", "audio_backbone", "view")
 """Settings that select a module by name."""
-PROBES = ("knn", "linear")
-"""Probes that can run during training."""
 PATHS = ("shards", "out", "init_from", "cache")
 """Settings that are paths or addresses."""
 
@@ -66,31 +64,31 @@ class TrainSettings:
     """Steps between probes of the frozen features on --val_split, fitted on the training split; the first probe runs before
     training. Logged as probe_..., with the effective rank of the features; for methods that train one modality, probe_top1
     is of that one. Default: no probes."""
-    probe: str = "knn"
-    """Probe to run: knn or linear."""
+    probe: Literal["knn", "linear"] = "knn"
+    """Probe to run."""
     probe_samples: int = 2000
     """Maximum samples per split for a probe, evenly spaced, one clip each."""
     init_from: Path | None = None
     """Run or checkpoint to initialize the encoders from, and gate or heads if their shapes are equal."""
-    method: str = "avcl"
-    """Self-supervised method: a module of methods/. Its options begin with its name."""
-    backbone: str = "r3d"
-    """Encoder architecture: a module of backbones/."""
-    audio_backbone: str | None = None
-    """Architecture of the audio encoder: a module of backbones/. Default: same as --backbone."""
+    method: str = field(default="avcl", metadata={"package": PLUGINS["method"]})
+    """Self-supervised method. Its options begin with its name."""
+    backbone: str = field(default="r3d", metadata={"package": PLUGINS["backbone"]})
+    """Encoder architecture. Its options begin with its name."""
+    audio_backbone: str | None = field(default=None, metadata={"package": PLUGINS["backbone"]})
+    """Architecture of the audio encoder. Default: same as --backbone."""
     encoders: Literal["separate", "shared"] = "separate"
     """separate: one encoder per modality. shared: shared weights, with batch-norm statistics per modality (Table I, "one
     model")."""
-    view: str = "clip_and_mel"
-    """Preprocessing and augmentation of the encoders' inputs: a module of views/."""
+    view: str = field(default="clip_and_mel", metadata={"package": PLUGINS["view"]})
+    """Preprocessing and augmentation of the encoders' inputs. Its options begin with its name."""
     batch: int = 16
     """Global batch size: samples per step over all devices, at least 2."""
     epochs: int = 300
-    """Number of epochs; ignored if --steps is given."""
+    """Number of epochs. On the command line, and in a config with a base, it replaces the steps of the config or base."""
     clips_per_video: int = 1
     """Passes through the split per epoch, each with its own order and random clips (10 in AVID, 5 in CrissCross)."""
     steps: int | None = None
-    """Number of optimizer steps; overrides --epochs."""
+    """Number of optimizer steps, instead of epochs; of a config that has both, it is the one that counts."""
     optim: Optim = field(default_factory=Optim)
     """Optimizer and learning-rate schedule."""
     seed: int = 0
@@ -188,8 +186,16 @@ def read_settings(argv: Sequence[str] | None) -> Parsed[TrainSettings]:
 
 
 def read_settings_as(kind: type[SomeSettings], argv: Sequence[str] | None, *, prog: str) -> Parsed[SomeSettings]:
-    """Read the settings of a command that builds the same model as ks-train."""
-    parsed = parse(kind, argv, prog=prog, groups=groups(), find_config=lambda name: _find_config(name, argv))
+    """Read the settings of a command that builds the same model as ks-train.
+
+    `--epochs` without `--steps` unsets the steps of a config, so that it has an effect.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if named(words, "epochs") and not named(words, "steps"):
+        words.append("--steps=null")
+    parsed = parse(kind, words, prog=prog, groups=groups(), find_config=lambda name: _find_config(name, argv))
+    if named(words, "epochs") and parsed.settings.steps is not None:
+        raise SettingsError("--epochs and --steps: both say how long to train; give one of them")
     if parsed.settings.resume == "anyway" and not named(argv, "resume"):
         raise SettingsError(
             f"{parsed.configs[-1]}: sets resume: anyway, which is allowed on the command line only; remove it, or give "
@@ -255,8 +261,6 @@ def check(settings: TrainSettings) -> None:
             f"{settings.grad_accum_steps}; each micro-batch needs a sample"
         )
     tracking.names(settings.track)
-    if settings.probe not in PROBES:
-        raise SettingsError(f"--probe {settings.probe}: must be {' or '.join(PROBES)}")
     if settings.probe_every is not None and settings.val_split is None:
         raise SettingsError("--probe_every: needs a --val_split to evaluate on")
     for name in ("sample_timeout", "cache_gb"):
@@ -264,6 +268,21 @@ def check(settings: TrainSettings) -> None:
             raise SettingsError(f"--{name} {getattr(settings, name)}: must be more than 0")
     if settings.peak_tflops is not None and not 0 <= settings.peak_tflops < float("inf"):
         raise SettingsError(f"--peak_tflops {settings.peak_tflops}: must be 0 or more")
+
+
+def check_used(argv: Sequence[str], *runs: Parsed[SomeSettings]) -> None:
+    """Raise SettingsError for an option on the command line of a method, backbone or view that none of the runs has."""
+    used = {name for run in runs for name in chosen_groups(run.settings)}
+    for word in argv:
+        option = word[2:].partition("=")[0] if word.startswith("--") else ""
+        group = option.partition(".")[0]
+        if group in runs[0].groups and group not in used:
+            kind = next(kind for kind, package in PLUGINS.items() if group in plugins.names(package))
+            has = sorted(used.intersection(plugins.names(PLUGINS[kind])))
+            raise SettingsError(
+                f"--{option}: is of the {kind} {group}, and the {kind} is {' and '.join(has)}; leave it out, or give --{kind} "
+                f"{group}"
+            )
 
 
 def named(argv: Sequence[str] | None, option: str) -> bool:

@@ -21,7 +21,7 @@ from kinetics_sounds.settings import Parsed
 from kinetics_sounds.stream import Split
 
 from ..config import recipes, run_folder
-from ..config.settings import TrainSettings, paths_from_config, read_settings_as
+from ..config.settings import TrainSettings, check_used, paths_from_config, read_settings_as
 from ..data import dataset, fetcher, loader, sampler
 from ..data.bad_samples import BadSampleLog
 from ..distributed import devices
@@ -103,6 +103,7 @@ def bench(argv: Sequence[str]) -> int:
         parsed = read_settings_as(
             BenchSettings, ["--config", recipes.recipe_for(split.dataset.classes), *argv], prog="ks-train bench"
         )
+    check_used(argv, parsed)
     settings = parsed.settings
     if settings.batch > len(split):
         raise SettingsError(

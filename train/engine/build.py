@@ -1,5 +1,6 @@
 """Build a run's model from its settings, seeded, with a limit on its size."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from kinetics_sounds.stream import Split
 from ..config import run_folder
 from ..config.settings import PLUGINS, SomeSettings, TrainSettings, backbones_of, missing_module
 from ..data.loader import Loading
-from ..interface import Batch, Data, Method, Moment, Output
+from ..interface import Batch, Data, Method, Moment, Output, checked_output
 from ..models.backbones import tied_copy
 
 MOST_PARAMETERS = 1 << 32
@@ -59,7 +60,7 @@ class ModelBundle:
     def output(self, arrays: Mapping[str, Tensor], moment: Moment, *, trains: bool = True) -> Output:
         """Run the method on a micro-batch of loader arrays, on the model's device.
 
-        `trains`: the rows are from the training split.
+        `trains`: the rows are from the training split. Raises RunError if the method returns no `Output`.
         """
         with torch.autocast(arrays["place"].device.type, enabled=False):  # bf16 cannot represent all gray levels
             made = self.view.augment(arrays, self.view_settings)
@@ -70,8 +71,7 @@ class ModelBundle:
             place=arrays["place"],
             row=arrays["index"] if trains else None,
         )
-        output: Output = self.method(batch, moment)
-        return output
+        return checked_output(self.method(batch, moment), self.method)
 
 
 def build_meta(parsed: Parsed[SomeSettings], data: Data) -> Method:
@@ -93,7 +93,29 @@ def build_meta(parsed: Parsed[SomeSettings], data: Data) -> Method:
             f"{_networks(parsed)}: the model has {count:.2g} parameters, more than {MOST_PARAMETERS:.2g}; give a "
             "smaller one"
         )
+    if data.samples:  # evaluation may use other clips
+        _check_encoders(parsed, model)
     return model
+
+
+@torch.no_grad()
+def _check_encoders(parsed: Parsed[SomeSettings], model: Method) -> None:
+    """Raise SettingsError if an encoder raises ValueError for the shape that the view gives; computes nothing."""
+    chosen = parsed.settings
+    inputs = plugins.load(PLUGINS["view"], chosen.view).inputs(parsed.groups[chosen.view])
+    audio_option = "backbone" if chosen.encoders == "shared" else "audio_backbone"
+    for modality, option, name in zip(
+        run_folder.ENCODERS, ("backbone", audio_option), backbones_of(chosen), strict=True
+    ):
+        if modality not in model.reads:
+            continue
+        try:
+            with contextlib.suppress(RuntimeError):  # a network that reads values of tensors is not checked
+                getattr(model, modality)(torch.empty(2, *getattr(inputs, modality), device="meta"))
+        except ValueError as error:
+            raise SettingsError(
+                f"--{option} {name}: cannot encode the {modality} of --view {chosen.view}: {error}"
+            ) from error
 
 
 def _networks(parsed: Parsed[SomeSettings]) -> str:

@@ -14,7 +14,7 @@ from kinetics_sounds.settings import Parsed
 from ..config.settings import SomeSettings
 from ..distributed import collectives, devices
 from ..distributed.process_group import World
-from ..interface import Batch, Data, Moment
+from ..interface import Batch, Data, Moment, checked_output
 from .build import ModelBundle
 
 log = logging.getLogger("kinetics_sounds")
@@ -71,6 +71,6 @@ def step_flops(built: ModelBundle, data: Data, *, rows: int) -> int:
         # A step after the last one, so that nothing is cached that a real step would compute.
         step = data.steps + 1
         moment = Moment(seed=0, step=step, epoch=step // max(1, data.steps_per_epoch))
-        output = functional_call(built.method, tensors, (batch, moment))
-        output.loss.backward()
+        output = checked_output(functional_call(built.method, tensors, (batch, moment)), built.method)
+        output.loss.backward()  # type: ignore[no-untyped-call]
     return int(counter.get_total_flops())

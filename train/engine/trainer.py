@@ -79,7 +79,8 @@ def train(
     )
     if reached.step >= its.steps:
         last = checkpoint.latest(out / "checkpoints")
-        world.print_main(f"trained: {reached.step} steps were done already; checkpoint: {last}")
+        fewer = f" ({its.steps} are asked for: give another --out to train these)" if its.steps < reached.step else ""
+        world.print_main(f"trained: {reached.step} steps were done already{fewer}; checkpoint: {last}")
         return DONE
     _say_if_rates_change(its, reached)
     reached = _computing_here(its, reached)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from kinetics_sounds import hub
 from kinetics_sounds.config_text import MOST_CONFIG_BYTES
 from kinetics_sounds.errors import RunError, SettingsError, ShardError
-from kinetics_sounds.shards import reader
+from kinetics_sounds.shards import layout, reader
 from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Meta, Sample
 
@@ -51,6 +51,8 @@ _LACKS = {
     "audio": "pictures; to evaluate the audio encoder on sounds: ks-eval sounds --folder FOLDER",
 }
 """What a set of one modality lacks, and what can be done with it."""
+FPS = 25.0
+"""Frame rate of the black frames that accompany a sound, for views that place it in a video."""
 LOUDEST = 2.0
 """Maximum amplitude of floating-point audio, which decoding or resampling may push above 1."""
 
@@ -87,11 +89,8 @@ class RawClip:
             raise ValueError(f"the mel-spectrogram must be (F, T), got {self.mel_FT.shape}")
         if self.mel_FT is not None and not ((self.mel_FT >= 0) & (self.mel_FT <= 1)).all():
             raise ValueError("the mel-spectrogram must be in [0, 1], as Encoders.mel_image makes it")
-        if (sound := self.sound) is not None:
-            if sound.ndim != 1 or sound.dtype.kind != "f":
-                raise ValueError(f"the sound must be mono and float32 (samples,), got {sound.dtype} {sound.shape}")
-            if not np.isfinite(sound).all() or np.abs(sound).max(initial=0.0) > LOUDEST:
-                raise ValueError("the sound must be finite and in [-1, 1]: divide 16-bit samples by 32768")
+        if self.sound is not None:
+            _check_sound(self.sound)
 
     @property
     def meta(self) -> Meta:
@@ -203,11 +202,41 @@ class Encoders:
     def mel_image(self, waveform: np.ndarray) -> np.ndarray:
         """Mel-spectrogram of a waveform, as stored in the run's shards: float16 (F, T).
 
-        `waveform` is mono float32 (samples,) at `mel.sample_rate` hertz, full scale 1. Raises like `mel`.
+        `waveform` is mono float32 (samples,) at `mel.sample_rate` hertz, full scale 1. Raises like `mel`, and ValueError for
+        another shape or range.
         """
         from kinetics_sounds.media.mel import mel_image
 
+        _check_sound(waveform)
         return mel_image(waveform, self.mel).astype(np.float16)
+
+    def sound_alone(self, waveform: np.ndarray) -> RawClip:
+        """A clip of a sound (mono float32 at `mel.sample_rate` hertz) with black frames, for the features of the audio encoder.
+
+        Raises like `mel_image`, and like `dataset` for views that compute the mel-spectrogram themselves.
+        """
+        inputs = self.view.inputs(self.view_settings)
+        stored = layout.MEL in inputs.parts
+        frames = max(1, round(len(waveform) / self.mel.sample_rate * FPS))
+        return RawClip(
+            frames_THWC=np.broadcast_to(np.zeros((1, 16, 16, 3), dtype=np.uint8), (frames, 16, 16, 3)),
+            fps=FPS,
+            mel_FT=self.mel_image(waveform) if stored else None,
+            sound=waveform,
+            of=self.dataset if inputs.reads_mel and not stored else None,
+            key="a sound",
+        )
+
+
+def _check_sound(sound: np.ndarray) -> None:
+    """Raise ValueError for what is no waveform."""
+    if sound.ndim != 1 or sound.dtype.kind != "f" or not sound.size:
+        raise ValueError(
+            f"the sound must be mono and float32 (samples,), got {sound.dtype} {sound.shape}: of several channels, give "
+            "the mean"
+        )
+    if not np.isfinite(sound).all() or np.abs(sound).max() > LOUDEST:
+        raise ValueError("the sound must be finite and in [-1, 1]: divide 16-bit samples by 32768")
 
 
 def of_pictures(view_settings: Any, dataset: Dataset) -> Any:  # noqa: ANN401 - the view's own Settings

@@ -10,15 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinetics_sounds.shards import layout
-
-from .encoders import Encoders, RawClip
+from .encoders import Encoders
 from .features import Kind, encode
 
 BATCH = 64
 """Random clips per forward pass."""
-FPS = 25.0
-"""Frame rate of the black frames that accompany a sound, for views that place it in a video."""
 
 
 def windows(waveform: np.ndarray, count: int, *, length: int | None) -> list[np.ndarray]:
@@ -38,7 +34,7 @@ def encode_sound(encoders: Encoders, waveforms: Sequence[np.ndarray], *, kind: K
 
     Each is rendered by the run's view as in evaluation, with black frames.
     """
-    inputs = [encoders.preprocess(_dark(encoders, waveform))["audio"] for waveform in waveforms]
+    inputs = [encoders.preprocess(encoders.sound_alone(waveform))["audio"] for waveform in waveforms]
     first = encoders.view.inputs(encoders.view_settings).audio_time_first
     return encode(encoders.audio, torch.cat(inputs), kind=kind, time_first=first, layer=layer).cpu()
 
@@ -68,22 +64,8 @@ def encode_random(
         for _ in range(min(BATCH, clips - first)):
             start = int(generator.integers(room + 1))
             clip = waveform[start : None if length is None else start + length]
-            made.append(view.train_view(_dark(encoders, clip), view_settings, generator))
+            made.append(view.train_view(encoders.sound_alone(clip), view_settings, generator))
         arrays = {name: torch.stack([each[name] for each in made]).to(encoders.device) for name in made[0]}
         inputs = view.augment(arrays, view_settings)["audio"][:, 0]
         found.append(encode(encoders.audio, inputs, kind=kind, time_first=time_first, layer=layer).cpu())
     return torch.cat(found)
-
-
-def _dark(encoders: Encoders, waveform: np.ndarray) -> RawClip:
-    frames = max(1, round(len(waveform) / encoders.mel.sample_rate * FPS))
-    parts = encoders.view.inputs(encoders.view_settings).parts
-    black_THWC = np.broadcast_to(np.zeros((1, 16, 16, 3), dtype=np.uint8), (frames, 16, 16, 3))
-    return RawClip(
-        frames_THWC=black_THWC,
-        fps=FPS,
-        mel_FT=encoders.mel_image(waveform) if layout.MEL in parts else None,
-        sound=waveform,
-        of=encoders.dataset,
-        key="a sound",
-    )

@@ -34,6 +34,32 @@ def test_of_two_bases_and_the_command_line_the_later_wins(tmp_path: Path) -> Non
     assert run_folder.recipe_name(mine) == "mine"
 
 
+@pytest.mark.parametrize(
+    ("base", "own", "typed", "expected"),
+    [
+        ("steps: 40", "epochs: 2", (), (2, None)),
+        ("epochs: 2", "steps: 40", (), (2, 40)),
+        ("steps: 40", "epochs: 2\nsteps: 3", (), (2, 3)),
+        ("seed: 0", "steps: 40", ("--epochs", "5"), (5, None)),
+        ("seed: 0", "epochs: 2", ("--steps=5",), (2, 5)),
+    ],
+)
+def test_of_epochs_and_steps_the_one_that_is_set_later_counts(
+    base: str, own: str, typed: tuple[str, ...], expected: tuple[int, int | None], tmp_path: Path
+) -> None:
+    write(tmp_path / "base.yaml", f"base: avcl_tiny\n{base}\n")
+    mine = write(tmp_path / "mine.yaml", f"base: base.yaml\n{own}\n")
+
+    its = read_settings([f"--config={mine}", *typed]).settings
+
+    assert (its.epochs, its.steps) == expected
+
+
+def test_epochs_and_steps_are_not_both_typed() -> None:
+    with pytest.raises(SettingsError, match=r"^--epochs and --steps: both say how long to train; give one of them$"):
+        read_settings(["--config=avcl_tiny", "--epochs=2", "--steps=3"])
+
+
 def test_a_row_of_a_table_can_be_built_on(tmp_path: Path) -> None:
     mine = write(tmp_path / "mine.yaml", "base: avcl_k32_table2_conv4\nbatch: 5\n")
 
@@ -64,6 +90,7 @@ def test_a_run_says_all_of_it_and_stands_by_itself(small: Argv, tmp_path: Path) 
             "8.yaml: base: 9.yaml: recipes build on more than 8 others",
         ),
         ({"mine": "base: avcl_k23\n"}, "base: avcl_k23 is neither a file (there is no "),
+        ({"mine": "base: b\n", "b": ""}, "b) nor a recipe (did you mean 'b.yaml'?); list them with: ks-train --list"),
         ({"mine": "base: [avcl_k32]\n"}, "mine.yaml: base: ['avcl_k32'] is not a name"),
         ({"mine": "base: b.yaml\n", "b": "base: avcl_k32\nbach: 1\n"}, "b.yaml: Key 'bach' is not accepted"),
         ({"mine": "base: b.yaml\n", "b": "optim:\n  lr: fast\n"}, "b.yaml: "),
@@ -107,9 +134,10 @@ def test_a_shipped_file_may_build_on_another(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_file_of_ones_own_is_listed_with_its_own_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    mine = write(tmp_path / "avcl_k32.yaml", "# Mine.\n# score: none\nbase: avcl_tiny\n")
+    mine = write(tmp_path / "avcl_k32.yaml", "# Mine.\n# score: none\nbase: avcl_tiny\noptim:\n  lr: 0.5\nbatch: 4\n")
     assert pretrain.main(["--list", f"--config={mine}"]) == 0
-    assert capsys.readouterr().out == f"{mine}\n    Mine.\n    score: none\n"
+    changes = "changes:  avcl_tiny with {batch: 4, optim: {lr: 0.5}}"
+    assert capsys.readouterr().out == f"{mine}\n    Mine.\n    score: none\n    {changes}\n"
 
     bare = write(tmp_path / "bare.yaml", "base: avcl_tiny\n")
     assert pretrain.main(["--list", f"--config={bare}"]) == 0

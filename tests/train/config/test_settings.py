@@ -49,6 +49,21 @@ class TestRead:
         assert parsed.settings.optim.momentum == 0.9
         assert parsed.configs == (recipe,)
 
+    @pytest.mark.parametrize(
+        ("argv", "suggested"),
+        [
+            (("--config=avcl_tiny", "--temperature=0.1"), "avcl.temperature"),
+            (("--config=simclr_k32", "--temperature=0.1"), "simclr.temperature"),
+            (("--config=avcl_tiny", "--method=moco", "--momentum", "0.1"), "moco.momentum"),
+            (("--temperature=0.1",), "avcl.temperature"),
+        ],
+    )
+    def test_of_options_that_were_meant_that_of_the_chosen_method_is_first(
+        self, argv: tuple[str, ...], suggested: str
+    ) -> None:
+        with pytest.raises(SettingsError, match=rf"there is no such option \(did you mean --{suggested}[ ?]"):
+            read_settings(argv)
+
     def test_an_unknown_recipe_is_answered_with_the_nearest(self) -> None:
         with pytest.raises(SettingsError) as caught:
             read_settings(["--config", "avcl_k23"])
@@ -283,9 +298,9 @@ class TestBuild:
     @pytest.mark.parametrize(
         ("option", "complaint"),
         [
-            ("--method=avlc", r"no method is called 'avlc'; there are: .*avcl.* \(did you mean 'avcl' or 'avid'\?\)"),
-            ("--backbone=r4d", r"no backbone is called 'r4d'; there are: .*r3d.* \(did you mean 'r3d'\?\)"),
-            ("--view=clip", r"no view is called 'clip'; there are: .*clip_and_mel"),
+            ("--method=avlc", r"--method: 'avlc' is none of .*avcl.* \(did you mean 'avcl' or 'avid'\?\)"),
+            ("--backbone=r4d", r"--backbone: 'r4d' is none of .*r3d.* \(did you mean 'r3d'\?\)"),
+            ("--view=clip", r"--view: 'clip' is none of .*clip_and_mel"),
         ],
     )
     def test_an_unknown_module_lists_those_there_are_and_the_nearest(self, option: str, complaint: str) -> None:

@@ -56,7 +56,7 @@ def peak_bytes() -> int:
             "--r3d, --conv2d: (the model has|cannot build the model)",
         ),
         ({"audio_backbone": "conv2d", "conv2d": {"width": 2}}, "belongs to another model: its audio"),
-        ({"audio_backbone": "../r3d"}, "no backbone is called '../r3d'"),
+        ({"audio_backbone": "../r3d"}, "--audio_backbone: '../r3d' is none of"),
         ({"r3d": {"width": 256}}, r"belongs to another model: its .* is \(.*where the run's settings say \("),
         ({"method": "supervised"}, "belongs to another model: its classifier.* is not there"),
         ({"method": "supervised", "supervised": {"hidden": HUGE}}, "belongs to another model|the model has"),

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from kinetics_sounds.errors import RunError
 from kinetics_sounds.train import pretrain
 from kinetics_sounds.train.config.settings import read_settings
 from kinetics_sounds.train.distributed import collectives, devices
@@ -39,6 +40,14 @@ def multiplications(model: nn.Module) -> Iterator[dict[nn.Module, int]]:
     yield found
     for hook in hooks:
         hook.remove()
+
+
+def test_a_method_that_returns_no_output_is_named(small: Argv, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = built(small)
+    monkeypatch.setattr(bundle.method, "forward", lambda batch, moment: torch.zeros(()))
+
+    with pytest.raises(RunError, match=r"^Avcl.forward: must return Output\(loss, logs\) of interface.py, not Tensor$"):
+        flops.step_flops(bundle, DATA, rows=4)
 
 
 def test_a_pass_forwards_and_back_is_three_of_every_layer_but_the_first(small: Argv) -> None:

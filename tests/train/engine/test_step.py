@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kinetics_sounds.errors import RunError
 from kinetics_sounds.train.engine.build import ModelBundle
 from kinetics_sounds.train.engine.step import NotFiniteError, TrainStep
 from kinetics_sounds.train.interface import Batch, Method, Moment, Output
@@ -58,6 +59,19 @@ def updated(
 def batch() -> dict[str, Tensor]:
     values = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
     return {"video": values[:, None], "label": torch.zeros(6), "index": torch.arange(6), "place": torch.arange(6)}
+
+
+class LossAlone(Regression):
+    def forward(self, batch: Batch, moment: Moment) -> Tensor:
+        loss: Tensor = super().forward(batch, moment).loss
+        return loss
+
+
+def test_a_method_that_returns_something_else_is_told_what_it_must(batch: dict[str, Tensor]) -> None:
+    with pytest.raises(
+        RunError, match=r"^LossAlone.forward: must return Output\(loss, logs\) of interface.py, not Tensor$"
+    ):
+        updated(LossAlone(), batch)
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 6])

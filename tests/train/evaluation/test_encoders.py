@@ -174,11 +174,29 @@ def test_the_same_clip_has_the_same_features_from_the_shards_and_as_arrays(finis
         ({"sound": np.full(2, 3000.0)}, r"in \[-1, 1\]: divide 16-bit samples by 32768"),
         ({"sound": np.full(2, 3000, np.int16)}, r"mono and float32 \(samples,\), got int16"),
         ({"sound": np.zeros((2, 5), np.float32)}, r"mono and float32 \(samples,\), got float32 \(2, 5\)"),
+        ({"sound": np.zeros(0, np.float32)}, r"mono and float32 \(samples,\), got float32 \(0,\)"),
     ],
 )
 def test_arrays_of_another_shape_or_range_are_refused(more: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         raw(**more)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "complaint"),
+    [
+        (
+            np.zeros((2, 5), np.float32),
+            r"mono and float32 \(samples,\), got float32 \(2, 5\): of several channels, give the",
+        ),
+        (np.zeros(0, np.float32), r"got float32 \(0,\)"),
+        (np.zeros(5, np.int16), r"got int16 \(5,\)"),
+        (np.full(5, np.nan, np.float32), r"must be finite"),
+    ],
+)
+def test_no_mel_is_made_of_what_is_no_waveform(waveform: np.ndarray, complaint: str, finished: Path) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        train.load(finished).mel_image(waveform)
 
 
 @pytest.mark.parametrize(

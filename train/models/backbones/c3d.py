@@ -2,7 +2,7 @@
 
 Shape suffixes: B samples, C channels, T frames, H and W pixels, D feature channels. With 3-channel 16 x 112 x 112 input and
 width 64 the stages give 64x16x112x112, 128x16x56x56, 256x8x28x28, 512x4x14x14 and 512x2x7x7: 27 661 440 parameters, 77.0 GFLOP
-a sample. It needs at least 8 frames, because three pooling layers halve the time.
+a sample. It needs at least 8 frames of 16 x 16 pixels, because pooling layers halve the time three times, and space four times.
 """
 
 import itertools
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from . import PaddedConv3d, Trunk
 
-LEAST_FRAMES = 8
+LEAST_FRAMES, LEAST_SIDE = 8, 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +50,12 @@ class C3D(Trunk):
         self.conv5 = nn.Sequential(nn.MaxPool3d(2), *_stage(8 * width, 8 * width, 8 * width))
 
     def maps(self, inputs_BCTHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Maps of these layers, like `Trunk`; raises ValueError for fewer than 8 frames."""
-        if inputs_BCTHW.shape[2] < LEAST_FRAMES:
+        """Maps of these layers, like `Trunk`; raises ValueError for fewer than 8 frames of 16 x 16 pixels."""
+        time, *sides = inputs_BCTHW.shape[2:]
+        if time < LEAST_FRAMES or min(sides) < LEAST_SIDE:
             raise ValueError(
-                f"c3d halves the time three times and needs 8 frames, got {inputs_BCTHW.shape[2]}: use r3d"
+                f"c3d needs {LEAST_FRAMES} frames of {LEAST_SIDE} x {LEAST_SIDE} pixels, got {time} of "
+                f"{' x '.join(map(str, sides))}: use r3d"
             )
         return super().maps(inputs_BCTHW, layers)
 
