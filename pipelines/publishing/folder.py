@@ -210,7 +210,9 @@ def _copy(path: Path, place: Path, sha256: str) -> None:
 
 def _lists(made: Manifest, build: Path, options: PublishOptions, before: Previous | None) -> MadeFrom:
     """Lists that the build was made from; raises PublishError if the version before names some, and this one would not."""
-    lists = made_from.read(build, made).of(options.name, _creator(options, before))
+    lists, creator = made_from.read(build, made), _creator(options, before)
+    if creator != CREATOR:  # else another anonymous set of the name would be taken for an earlier version
+        lists = lists.of(options.name, creator)
     if before and before.made_from and not lists.text:
         raise PublishError(
             f"{options.out}: version {before.published.version} names what it was made from ({before.made_from}), and this one "

@@ -309,6 +309,14 @@ def test_an_earlier_version_of_the_set_itself_is_not_told_but_what_it_was_made_f
     assert f", under {BY_SA} (made from {TOLD}; the list a.csv)." in card_of(other)
 
 
+def test_an_anonymous_set_of_the_same_name_is_not_taken_for_an_earlier_version(tmp_path: Path) -> None:
+    theirs = K32 | {"name": "out", "creator": "anonymous"}
+
+    out = publish_with(tmp_path / "b", outcomes(), report(outcomes(), listed("a.csv", theirs)), "--name", "out")
+
+    assert "by anonymous" in card_of(out)
+
+
 def test_a_chain_of_sets_names_all_of_them(tmp_path: Path) -> None:
     """The second set is made from the first one's lists, and the third from the second's."""
     second = publish_with(
