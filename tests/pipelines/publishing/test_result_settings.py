@@ -1,5 +1,6 @@
 """What tells results of the same probe from each other."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -61,11 +62,14 @@ def test_a_baseline_has_neither_the_gate_nor_its_options_and_all_else() -> None:
     assert trained != of(gate=False, amfm={}, hidden=32)
 
 
-def test_many_results_are_told_apart_in_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The settings of each title are compared once."""
+def test_settings_of_results_of_one_title_are_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
     titles: list[int] = []
-    differing = result_settings.differing
-    monkeypatch.setattr(result_settings, "differing", lambda group: titles.append(len(group)) or differing(group))
+
+    def differing(group: Sequence[Asked]) -> list[str]:
+        titles.append(len(group))
+        return ["settings.k"]
+
+    monkeypatch.setattr(result_settings, "differing", differing)
 
     result_settings.distinctions([asked(settings={"k": k}, samples=k % 2) for k in range(600)])
 
