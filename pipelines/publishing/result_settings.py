@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kinetics_sounds.eval_results import without_gate
@@ -16,6 +16,7 @@ BASIS = (
 """Fields that results have in common whose scores may be compared, besides probe, split and number of clips."""
 NAMES = {
     "clips": "clips per video",
+    "clips_per_video": "clips per video in training",
     "best_on": "selected on",
     "fit_split": "fitted on",
     "fit_fingerprint": "fitted on fingerprint",
@@ -25,6 +26,8 @@ MOST_DEPTH = 6
 """Maximum depth of tables whose settings are told apart."""
 MOST_NAMED = 6
 """Maximum number of settings that are named."""
+MOST_IN_SUMMARY = 20
+"""Maximum number of settings in a summary."""
 MOST_LETTERS = 60
 """Maximum length of a setting's value."""
 
@@ -80,10 +83,39 @@ def differing(results: Sequence[Asked]) -> list[str]:
     return [name for name in names if len({one.settings.get(name) for one in results}) > 1]
 
 
-def told(one: Asked, names: Sequence[str]) -> str:
+def told(one: Asked, names: Sequence[str], *, most: int = MOST_NAMED) -> str:
     """These settings with their values, such as `clips per video 2, no svm.cs`."""
-    values = [_told(one, name) for name in names[:MOST_NAMED]]
-    return ", ".join([*values, *([f"{len(names) - MOST_NAMED} more settings"] if len(names) > MOST_NAMED else [])])
+    values = [_told(one, name) for name in names[:most]]
+    return ", ".join([*values, *([f"{len(names) - most} more settings"] if len(names) > most else [])])
+
+
+def summary(one: Asked) -> str:
+    """All settings but a paper's options, such as `clips per video 10, fitted on train, k 20`; empty if there are none."""
+    own = {
+        name.removeprefix("settings."): value
+        for name, value in one.settings.items()
+        if value != "None" and not name.endswith("fingerprint") and not name.startswith(("options.", "given."))
+    }
+    return told(replace(one, settings=own), list(own), most=MOST_IN_SUMMARY)
+
+
+def other_set(result: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    """Class list of a results.json if it is not the run's, or the set is another one of this class list; else empty.
+
+    `run`: contents of run.json, which knows only the split that the run was trained on.
+    """
+    classes, selection = (str(result.get(name) or "") for name in ("classes", "selection"))
+    if _differ(classes, run.get("classes")):
+        return classes
+    trained_on = run.get("train_split")
+    evaluated = result.get("on_split") == trained_on and _differ(selection, run.get("selection"))
+    fitted = result.get("fit_split") == trained_on and _differ(result.get("fit_fingerprint"), run.get("fingerprint"))
+    return f"{classes} (selection {selection[:12]})" if selection and (evaluated or fitted) else ""
+
+
+def _differ(one: object, other: object) -> bool:
+    """Whether both are known and unequal."""
+    return bool(one and other and one != other)
 
 
 def _told(one: Asked, name: str) -> str:

@@ -85,10 +85,7 @@ def publish_run(argv: Sequence[str] | None = None) -> int:
     card = run_card.card(found, place=place, licence=licence, dataset=dataset)
     names = _write(out, found, card)
     log = sys.stderr if settings.json else sys.stdout
-    print(
-        f"{out}: {found.name} of {settings.run}, {plural(len(found.results), 'result')}, {plural(len(names), 'file')}",
-        file=log,
-    )
+    print(f"{out}: {found.name} of {settings.run}, {_results(found)}, {plural(len(names), 'file')}", file=log)
     for each in found.left_out:
         print(f"left out: {each}", file=sys.stderr)
     if found.unfinished:
@@ -100,6 +97,12 @@ def publish_run(argv: Sequence[str] | None = None) -> int:
     if settings.push is None:
         return DONE
     return push(out, settings.push, kind="model", yes=settings.yes, public=settings.public)
+
+
+def _results(found: run_facts.Published) -> str:
+    """How many results there are, and whether all are of untrained encoders."""
+    untrained = all(each.get("checkpoint") == "untrained" for each in found.results.values())
+    return plural(len(found.results), "result") + (" of untrained encoders" if untrained and found.results else "")
 
 
 def _check(settings: PublishRunSettings) -> None:

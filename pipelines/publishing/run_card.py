@@ -10,7 +10,7 @@ from kinetics_sounds.extras import pip_install
 from kinetics_sounds.resumed import CHANGED, format_changes
 
 from .markdown import escape, plain, table
-from .result_settings import asked, baseline, differing, distinctions
+from .result_settings import asked, baseline, differing, distinctions, other_set, summary
 from .result_settings import told as told_settings
 from .run_facts import Published
 
@@ -43,16 +43,23 @@ def card(found: Published, *, place: str, licence: str, dataset: str) -> str:
         yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip(),
         "---",
         "",
-        f"# {escape(facts['recipe'])}",
+        f"# {escape(with_method(facts['recipe'], config.get('method')))}",
         "",
         _what(found),
         "",
         *_loading(place),
         *_data(facts, dataset),
-        *_scores(found.results, facts["note"]),
+        *_scores(found.results, facts),
         *_settings(config, found.state.get(CHANGED)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def with_method(recipe: str, method: object) -> str:
+    """Name of a run's recipe, with the run's method unless the name begins with it, as those of all shipped recipes do."""
+    return (
+        recipe if not (recipe and method) or f"{recipe}_".startswith(f"{method}_") else f"{recipe} with method {method}"
+    )
 
 
 def _what(found: Published) -> str:
@@ -109,10 +116,10 @@ def _data(facts: Mapping[str, Any], dataset: str) -> list[str]:
     return ["## Training data", "", *table(["", "training split"], rows), ""]
 
 
-def _scores(results: Mapping[str, Mapping[str, Any]], known: str) -> list[str]:
+def _scores(results: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Any]) -> list[str]:
     """A table per probe and dataset: each score with its confidence interval, the untrained encoders' score, and chance.
 
-    `known` is the note of the training data, which is not repeated.
+    The note of the training data is not repeated.
     """
     lines = ["## Results", ""]
     untrained = [each for each in results.values() if each.get("checkpoint") == "untrained"]
@@ -122,14 +129,15 @@ def _scores(results: Mapping[str, Mapping[str, Any]], known: str) -> list[str]:
         if each.get("checkpoint") != "untrained" and not any(same):  # the same, in two folders
             trained.append(each)
     if not trained:
-        return [*lines, "No result of this checkpoint was published with it.", ""]
+        others = "; those in `results/` are of untrained encoders" if untrained else ""
+        return [*lines, f"No result of this checkpoint was published with it{others}.", ""]
     note = next((str(each["intervals"]) for each in trained if each.get("intervals")), "")
     note = f" Confidence intervals in brackets ({escape(note.removeprefix('_low and _high: '))})." if note else ""
     lines += [f"In percent, by `ks-eval`; files in `results/`.{note}", ""]
     for each, differs in zip(trained, distinctions([asked(each) for each in trained]), strict=True):
         beside = next((other for other in untrained if baseline(other) == baseline(each)), {})
-        told = f"{escape(str(each.get('probe', '')))} on {each.get('samples', '?')} of {escape(str(each.get('on_split', '')))}"
-        lines += [f"### {told}{f', {escape(differs)}' if differs else ''}", "", *_protocol(each)]
+        told = f"{each.get('probe', '')} on {_clips(each, facts)}{f', {differs}' if differs else ''}"
+        lines += [f"### {escape(told)}", "", *_protocol(each)]
         scores, others = each["scores"], beside.get("scores", {})
         certain = tuple(name.removesuffix("_chance") for name in scores if _is_certain(scores, name))
         names = [name for name in scores if not name.endswith((*PARTS, *certain)) and not is_chosen(name)]
@@ -137,27 +145,45 @@ def _scores(results: Mapping[str, Mapping[str, Any]], known: str) -> list[str]:
             [escape(name), _score(scores, name), _score(others, name), _chance(scores, name)] for name in names
         ]
         lines += [*table(["score", "this run", "untrained", "chance"], rows), "", *_folds(each.get("folds", {}), names)]
+        lines += _how(each, names)
         if strengths := [f"{name} {scores[name]:g}" for name in scores if is_chosen(name) and name not in PARTS]:
             lines += [f"Chosen C of the SVM: {escape(', '.join(strengths))}.", ""]
-        if said := str(each.get("note", "")).removeprefix(known).removeprefix("; ").rstrip("."):
+        if said := str(each.get("note", "")).removeprefix(facts["note"]).removeprefix("; ").rstrip("."):
             lines += [f"Note: {escape(said)}.", ""]
         if seen := each.get("seen_in_training"):
             lines += [f"The run was trained on {escape(str(seen))} of these clips.", ""]
         if scores.get("selected_on_test"):
             lines += ["Selected on the evaluated split: the scores are optimistic.", ""]
         if not beside:
-            lines += [_without(each, untrained), ""]
+            lines += [_without(each, untrained, facts), ""]
     return lines
 
 
-def _without(result: Mapping[str, Any], untrained: Sequence[Mapping[str, Any]]) -> str:
+def _clips(result: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """The clips that a result is of: `4 clips of test`, with the class list if the set is not the run's."""
+    other = other_set(result, facts)
+    return f"{result.get('samples', '?')} clips of {result.get('on_split', '')}{f' of {other}' if other else ''}"
+
+
+def _how(result: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """The settings of a result, and which scores are of both modalities together."""
+    scores, settings = result["scores"], summary(asked(result))
+    both = [name for name in names if f"video_{name}" in scores and f"audio_{name}" in scores]
+    told = [
+        *([f"Settings: {escape(settings)}."] if settings else []),
+        *([f"Of both modalities together: {escape(', '.join(both))}."] if both else []),
+    ]
+    return [" ".join(told), ""] if told else []
+
+
+def _without(result: Mapping[str, Any], untrained: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> str:
     """Why a result stands without untrained encoders: of another evaluation, if there is one, it names the settings."""
     own = baseline(result)
-    for other in map(baseline, untrained):
-        if other.probe == own.probe:
+    for each in untrained:
+        if (other := baseline(each)).probe == own.probe:
             settings = told_settings(other, differing([other, own]))
-            clips = "" if other.title == own.title else f"{other.samples} of {other.split}"
-            told = ", ".join(each for each in (clips, settings) if each)
+            clips = "" if other.title == own.title else _clips(each, facts)
+            told = ", ".join(part for part in (clips, settings) if part)
             return f"Untrained encoders were evaluated otherwise, and are not shown: {escape(told)}."
     return "Untrained encoders were not evaluated (`ks-eval … --untrained`)."
 

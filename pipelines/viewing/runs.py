@@ -15,6 +15,7 @@ from kinetics_sounds.resumed import CHANGED, are_changes, format_changes
 from ..publishing import result_settings, run_facts
 from ..publishing.contents import SUMS
 from ..publishing.result_settings import Asked
+from ..publishing.run_card import with_method
 from . import run_settings
 
 MOST_POINTS = 2_000
@@ -53,6 +54,8 @@ class Result:
 
     probe: str
     split: str
+    other_set: str
+    """What it is of if that is not the run's own set; empty otherwise, see `result_settings.other_set`."""
     untrained: bool
     scores: Mapping[str, float]
     main: str
@@ -143,17 +146,17 @@ def read(run: Path) -> Run:
     told = {path: _json(_inside(path, run)) for path in paths}
     steps = [_step(each.name) for each in (run / "checkpoints").glob("step-*")]
     newest = max([*steps, *(_step(each.get("checkpoint")) for each in told.values())], default=0)
-    found = [result for each in told.values() if (result := _result(each, newest=newest))]
+    facts, (settings, note) = _json(run / FACTS), run_settings.read_with_note(run)
+    found = [result for each in told.values() if (result := _result(each, facts, newest=newest))]
     found.sort(key=lambda each: PROBES.index(each.probe) if each.probe in PROBES else len(PROBES))
     maps = [(path, each) for path, each in told.items() if each.get("probe") == "cam"]
     pictures = [(path.parent, clip) for path, each in maps for clip in _tables(each.get("clips"))]
     near_paths = sorted((run / "eval").glob(f"**/{NEIGHBOURS}"))
     near = [each for path in near_paths if (each := _neighbours(_inside(path, run)))]
-    facts, (settings, note) = _json(run / FACTS), run_settings.read_with_note(run)
     return Run(
         name=files.as_text(run),
         published=is_published(run),
-        facts=_facts(facts) | note,
+        facts=_facts(facts, settings.get("method")) | note,
         settings=settings,
         curves={} if is_published(run) else _curves(list(_lines(run / METRICS))),
         results=found,
@@ -180,8 +183,9 @@ def _data(told: Mapping[str, Any]) -> Mapping[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _facts(told: Mapping[str, Any]) -> dict[str, str]:
+def _facts(told: Mapping[str, Any], method: str | None) -> dict[str, str]:
     facts = {name: told.get(name, "") for name in ("recipe", "classes", "train_split", "note")}
+    facts["recipe"] = with_method(str(facts["recipe"] or ""), method)
     facts |= {name: _data(told).get(name, "") for name in ("samples", "steps", "batch")}
     if are_changes(changes := told.get(CHANGED)) and changes:
         facts["resumed_with"] = format_changes(run_facts.clean(changes))
@@ -233,7 +237,7 @@ def _step(checkpoint: object) -> int:
     return int(found[1]) if found else 0
 
 
-def _result(told: Mapping[str, Any], *, newest: int) -> Result | None:
+def _result(told: Mapping[str, Any], facts: Mapping[str, Any], *, newest: int) -> Result | None:
     """Scores of one probe; None for a file without scores, as that of `ks-eval cam`."""
     scores = told.get("scores")
     if not isinstance(scores, dict):
@@ -248,6 +252,7 @@ def _result(told: Mapping[str, Any], *, newest: int) -> Result | None:
         old_step=step if 0 < step < newest else None,
         probe=probe,
         split=str(told.get("on_split", "")),
+        other_set=run_facts.clean(result_settings.other_set(told, facts)),
         untrained=told.get("checkpoint") == "untrained",
         scores=kept,
         main=main if main in kept else next(iter(kept), ""),

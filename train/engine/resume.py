@@ -195,7 +195,8 @@ def restore(
         if name in DATA:
             raise RunError(_other_data(path, run_folder.read_facts(out), facts))
         raise RunError(_changed(path, name, before, after))
-    for name, before, after in differ:
+    of_steps, steps = told.get("of_steps"), facts["data"]["steps"]
+    for name, before, after in differ if told["step"] < steps else ():
         world.print_main(f"resumed with {name} {after} (was {before})")
     if parsed.settings.grad_accum_steps > 1 and MICRO_BATCHES not in told:
         world.print_main(
@@ -208,7 +209,6 @@ def restore(
             "same --devices and --sync_bn resume it unchanged"
         )
         differ.append((NORM_SAMPLES, before, components.norm_samples))
-    of_steps, steps = told.get("of_steps"), facts["data"]["steps"]
     if of_steps not in (None, steps):
         differ.append(("steps", of_steps, steps))
     checkpoint.load_model(path, model)

@@ -145,11 +145,12 @@ function chosenValue(value, metric) {
 function kindsOf(runs) {
   const kinds = new Map();
   for (const run of runs)
-    for (const { probe, split, basis, clips, scores, main, differs, chosen } of run.results)
+    for (const { probe, split, other_set: otherSet, basis, clips, scores, main, differs, chosen } of run.results)
       for (const metric of new Set([main, ...Object.keys(scores)])) {
         const [, base, end] = /^(.*)_(low|high|chance)$/.exec(metric) || [];
         if (!metric || end === "chance" || ((end === "low" || end === "high") && base in scores)) continue;
-        kinds.set(JSON.stringify([probe, split, basis, metric]), { probe, split, basis, clips, metric, differs, isMain: metric === main, isChosen: chosen.includes(metric) });
+        const key = JSON.stringify([probe, split, basis, metric]);
+        kinds.set(key, { probe, split, otherSet: otherSet || kinds.get(key)?.otherSet, basis, clips, metric, differs, isMain: metric === main, isChosen: chosen.includes(metric) });
       }
   return [...kinds.values()];
 }
@@ -166,7 +167,7 @@ function scoresTables(label, runs, kinds, format) {
 
 /** A table of metrics: guessing, untrained and trained encoders; without the columns that nothing stands in. */
 function scoresTable(label, runs, kinds, format) {
-  const places = kinds.map(({ split, clips }) => ` (${[split, ...(clips === null ? [] : [`${count(clips)} clips`])].join(", ")})`);
+  const places = kinds.map(({ split, otherSet, clips }) => ` (${[otherSet ? `${split} of ${otherSet}` : split, ...(clips === null ? [] : [`${count(clips)} clips`])].join(", ")})`);
   const same = new Set(places).size === 1; // said once then, in the head
   const ways = runs.flatMap((run) => [true, false].map((untrained) => ({ run, untrained })));
   const columns = [

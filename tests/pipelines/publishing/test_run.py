@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -301,7 +302,7 @@ def test_two_evaluations_by_one_probe_name_the_settings_that_differ(trained: Pat
     assert publish(trained, f"--out={tmp_path / 'out'}") == 0
 
     card = (tmp_path / "out/README.md").read_text().replace("\\", "")
-    other, first = card.split("### knn on 2000 of test, ")[1:]
+    other, first = card.split("### knn on 2000 clips of test, ")[1:]
     assert first.startswith("clips per video 2\n")
     assert "| top1 | 50.00 | 9.50 |  |" in first
     assert "| c |" not in first
@@ -320,8 +321,8 @@ def test_results_are_the_same_only_if_their_scores_and_their_selection_are(train
 
     card = (tmp_path / "out/README.md").read_text()
     for split in (None, "val", "test"):
-        assert f"### finetune on 2000 of test, selected on {split}\n" in card
-    assert card.count("### knn on 2000 of test\n") == 2
+        assert f"### finetune on 2000 clips of test, selected on {split}\n" in card
+    assert card.count("### knn on 2000 clips of test\n") == 2
     assert "| top1 | 50.00 | 9.50 (9.00 to 10.00) |" in card
 
 
@@ -342,6 +343,72 @@ def test_fine_tuned_encoders_stand_beside_untrained_ones_that_have_no_gate(train
         card = (tmp_path / str(lr) / "README.md").read_text().replace("\\", "")
         assert ("| top1 | 70.00 | 20.00 |" in card) == shown
         assert ("evaluated otherwise, and are not shown: settings.optim.lr 0.2." in card) != shown
+
+
+def test_the_card_names_what_a_score_is_of_where_that_is_not_the_runs_own_set(trained: Path, tmp_path: Path) -> None:
+    """The run was trained on train of k32: of its test split no selection is known, but that knn was fitted elsewhere is."""
+    own = {"fit_split": "train", "fit_fingerprint": "f" * 64, "classes": "k32", "selection": "7" * 64}
+    write(trained, "knn", result(**own))
+    for probe, more in (
+        ("linear", {"classes": "w"}),
+        ("svm", {"fit_fingerprint": "0" * 64}),
+        ("crossmodal", {"on_split": "train", "fit_split": None, "fit_fingerprint": None}),
+    ):
+        write(trained, probe, result(probe=probe, **own | more))
+    write(trained, "linear_untrained", result(probe="linear", checkpoint="untrained", **own | {"samples": 9}))
+    assert publish(trained, f"--out={tmp_path / 'out'}") == 0
+
+    card = (tmp_path / "out/README.md").read_text().replace("\\", "")
+    assert [line for line in card.splitlines() if line.startswith("### ")] == [
+        "### crossmodal on 2000 clips of train of k32 (selection 777777777777)",
+        "### knn on 2000 clips of test",
+        "### linear on 2000 clips of test of w",
+        "### svm on 2000 clips of test of k32 (selection 777777777777)",
+    ]
+    assert "Untrained encoders were evaluated otherwise, and are not shown: 9 clips of test." in card
+
+
+def test_the_card_says_below_each_table_how_the_scores_came_about(trained: Path, tmp_path: Path) -> None:
+    """Of top1 there are three, of which two name their modality."""
+    scores = {"top1": 61.25, "video_top1": 50.0, "audio_top1": 40.0, "median_rank": 7.0}
+    settings = {"k": 5, "metric": {"name": "cosine"}, "cap": None}
+    write(trained, "knn", result(fit_split="train", clips=10, settings=settings, scores=scores))
+    assert publish(trained, f"--out={tmp_path / 'out'}") == 0
+
+    told = "Settings: clips per video 10, fitted on train, k 5, metric.name cosine. Of both modalities together: top1."
+    assert f"\n{told}\n" in (tmp_path / "out/README.md").read_text().replace("\\", "")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "method", "title"),
+    [
+        ("avcl_tiny", "avcl", "avcl_tiny"),
+        ("avcl_tiny", "simclr", "avcl_tiny with method simclr"),
+        ("iicl_k400", "iic", "iicl_k400 with method iic"),
+        ("avcl", "avcl", "avcl"),
+    ],
+)
+def test_a_run_by_another_method_than_its_recipes_says_so(
+    trained: Path, tmp_path: Path, recipe: str, method: str, title: str
+) -> None:
+    (trained / "run.json").write_text(json.dumps(FACTS | {"recipe": recipe}))
+    (trained / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"method": method}))
+    assert publish(trained, f"--out={tmp_path / 'out'}") == 0
+
+    assert f"\n# {title}\n" in (tmp_path / "out/README.md").read_text().replace("\\", "")
+
+
+def test_results_of_untrained_encoders_alone_are_said_to_be(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert publish(trained, f"--out={tmp_path / 'both'}") == 0
+    assert ", 2 results, 8 files\n" in capsys.readouterr().out
+    shutil.rmtree(trained / "eval/knn")
+    assert publish(trained, f"--out={tmp_path / 'out'}") == 0
+
+    assert ", 1 result of untrained encoders, 7 files\n" in capsys.readouterr().out
+    told = "No result of this checkpoint was published with it; those in `results/` are of untrained encoders."
+    assert told in (tmp_path / "out/README.md").read_text()
 
 
 def test_of_two_architectures_both_are_named_with_their_options(trained: Path, tmp_path: Path) -> None:

@@ -74,6 +74,25 @@ def test_results_of_other_clips_are_a_table_of_their_own_without_empty_cells(bro
     opened.page.context.close()
 
 
+def test_rows_of_another_set_than_a_runs_own_name_it(browser: Browser, tmp_path: Path) -> None:
+    """Of two runs, one was trained on the class list that both were evaluated on."""
+    folders = [test_runs.run(tmp_path / name) for name in ("other", "own")]
+    for folder in folders:
+        for path in folder.glob("eval/*/results.json"):
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"classes": "w"}))
+    own = folders[1] / "run.json"
+    own.write_text(json.dumps(json.loads(own.read_text()) | {"classes": "w"}))
+    assert view.main([*(f"--run={folder}" for folder in folders), f"--out={tmp_path / 'runs.html'}"]) == 0
+
+    opened = start(browser, tmp_path / "runs.html")
+
+    for label in ("main results", "table of results"):
+        table = opened.page.get_by_role("region", name=label, exact=True)
+        expect(table.get_by_role("columnheader").first).to_have_text("metric (test of w, 5 clips)")
+        expect(table.locator("tbody tr")).to_have_count(1)
+    opened.page.context.close()
+
+
 def test_a_chosen_value_is_no_percentage_and_settings_that_differ_are_named_in_the_rows(
     browser: Browser, tmp_path: Path
 ) -> None:

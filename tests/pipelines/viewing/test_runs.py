@@ -86,6 +86,18 @@ def test_results_of_other_clips_or_of_an_earlier_checkpoint_are_told_apart(tmp_p
     assert found[25.0].clips == 5
 
 
+def test_a_score_of_another_set_than_the_runs_and_a_method_other_than_the_recipes_are_named(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run")
+    path = folder / "eval/linear/results.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"classes": "w"}))
+    (folder / "config.yaml").write_text("method: simclr\n")
+
+    found = runs.read(folder)
+
+    assert {each.scores["top1"]: each.other_set for each in found.results} == {61.25: "w", 31.5: ""}
+    assert found.facts["recipe"] == "avcl_k32 with method simclr"
+
+
 def test_a_long_curve_is_thinned_evenly_and_keeps_its_end(tmp_path: Path) -> None:
     found = runs.read(run(tmp_path / "run", lines=4001))
 

@@ -175,6 +175,16 @@ def test_a_run_goes_on_with_other_settings_when_it_is_told_to(
     assert [line["step"] for line in lines(out)] == [1, 2, 3, 4, 5, 6, 7]
 
 
+def test_a_resume_that_trains_nothing_does_not_say_that_it_resumed_with_other_settings(
+    finished: Path, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = Path(shutil.copytree(finished, tmp_path / "copy"))
+    assert pretrain.main(small(out, "--optim.lr=0.5", "--steps=5", "--resume=anyway")) == 0
+    said = capsys.readouterr().out
+    assert "resumed with" not in said
+    assert "6 steps were done already" in said
+
+
 @pytest.mark.parametrize(("split", "told"), [("test", True), ("train", False)])
 def test_a_run_that_selects_on_the_test_split_says_so_as_it_starts(
     split: str, told: bool, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
