@@ -96,7 +96,7 @@ class Published:
 
 def collect(run: Path, checkpoint: str) -> Published:
     """Read a run; raises RunError if it is not a run, lacks the checkpoint, or has invalid contents."""
-    facts, config = _facts(run), _config(run)
+    facts, config = _facts(run), read_config(run)
     path = _checkpoint(run, checkpoint)
     state = _state(path)
     if checkpoint != "last":
@@ -142,7 +142,7 @@ def _facts(run: Path) -> dict[str, Any]:
     facts["shards"] = f"data/{classes}/shards"  # where ks-shard packs such a set unless told otherwise
     facts["data"] = {name: data[name] for name in DATA if name in data}
     for name in ("mel", "versions"):
-        facts[name] = _clean(told[name]) if isinstance(told.get(name), dict) else {}
+        facts[name] = clean(told[name]) if isinstance(told.get(name), dict) else {}
     git = told.get("git")
     if (
         isinstance(git, dict)
@@ -153,7 +153,7 @@ def _facts(run: Path) -> dict[str, Any]:
     return facts | _changed(told)
 
 
-def _config(run: Path) -> dict[str, Any]:
+def read_config(run: Path) -> dict[str, Any]:
     """Settings that affect training; raises RunError for values that we never write."""
     path = run / "config.yaml"
     try:
@@ -171,7 +171,7 @@ def _config(run: Path) -> dict[str, Any]:
     chosen = [str(told.get(name)) for name in ("method", "backbone", "audio_backbone", "view")]
     kept = {name: told[name] for name in (*CONFIG, *chosen) if name in told}
     if (strange := _strange(kept)) is not None:
-        raise RunError(f"{path}: has {strange[:80]!r}, which is not a valid setting; it is not published")
+        raise RunError(f"{path}: has {strange[:80]!r}, which is not a valid setting; it is neither published nor shown")
     return kept
 
 
@@ -199,7 +199,7 @@ def _state(path: Path) -> dict[str, Any]:
 
 def _changed(told: Mapping[str, Any]) -> dict[str, Any]:
     """What was changed on resume; nothing if nothing was."""
-    return {CHANGED: _clean(changes)} if are_changes(changes := told.get(CHANGED)) and changes else {}
+    return {CHANGED: clean(changes)} if are_changes(changes := told.get(CHANGED)) and changes else {}
 
 
 def _best(last: Path, step: int) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def _best(last: Path, step: int) -> dict[str, Any]:
     best = _read(last / "state.json", "use another --checkpoint").get("best")
     if not isinstance(best, dict) or best.get("step") != step or not _is_number(best.get("value")):
         return {}
-    return {"best": {name: _clean(best[name]) for name in ("step", "value", "split") if name in best}}
+    return {"best": {name: clean(best[name]) for name in ("step", "value", "split") if name in best}}
 
 
 def _checkpoint(run: Path, name: str) -> Path:
@@ -284,7 +284,7 @@ def _free(path: Path, taken: Collection[str]) -> str:
 
 
 def _result(told: Mapping[str, Any], place: Path) -> dict[str, Any]:
-    kept: dict[str, Any] = _clean({name: told[name] for name in RESULT if name in told})
+    kept: dict[str, Any] = clean({name: told[name] for name in RESULT if name in told})
     if "note" in kept:
         kept["note"] = _note(str(told["note"]))
     kept["on_split"] = Path(str(told.get("on_split", ""))).name  # of sounds it is their folder
@@ -308,12 +308,12 @@ def _numbers(scores: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in scores.items() if _is_number(value)}
 
 
-def _clean(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - JSON
+def clean(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - JSON
     """A JSON value without paths and secrets in its texts, and with only words as keys."""
     if isinstance(value, dict) and depth < 6:
-        return {key: _clean(each, depth + 1) for key, each in value.items() if _KEY.fullmatch(str(key))}
+        return {key: clean(each, depth + 1) for key, each in value.items() if _KEY.fullmatch(str(key))}
     if isinstance(value, list) and depth < 6:
-        return [_clean(each, depth + 1) for each in value[:1000]]
+        return [clean(each, depth + 1) for each in value[:1000]]
     if isinstance(value, str):
         return _text(value)
     return value if value is None or isinstance(value, bool) or _is_number(value) else ""
