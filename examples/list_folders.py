@@ -75,7 +75,7 @@ def write(folder: Path, out: str) -> int:
             writer.writerow((row.label, path.stem, 0, lengths[path], row.split))
     with labels.open("x", encoding="utf-8") as file:
         file.writelines(f"{label}\n" for label in listing.labels)
-    for told in (left_out(listing), classes.nearly_same_text(Counter(row.label for row in listing.rows))):
+    for told in (*listing.left_out(), classes.nearly_same_text(Counter(row.label for row in listing.rows))):
         if told:
             print(told, file=sys.stderr)
     print(
@@ -92,12 +92,6 @@ def following(folder: Path, table: Path, labels: Path) -> str:
     usual = Path("data") / labels.stem
     out = first_free(usual, lambda path: not path.exists())
     return text if out == usual else f"{text} --out {shlex.quote(str(out))}"
-
-
-def left_out(listing: Listing) -> str:
-    """The files beside the clips; empty if there are none."""
-    names = listing.unlisted
-    return f"left out: {plural(len(names), 'file')} beside the clips: {first_of(names, NAMED)}" if names else ""
 
 
 def main(words: list[str]) -> int:

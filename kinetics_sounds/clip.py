@@ -24,6 +24,10 @@ SUFFIXES = (
     *(".mts", ".m2ts", ".vob", ".asf", ".f4v"),
 )
 """Accepted containers, in any case, best first if a clip exists twice."""
+UNREAD = (".mxf", ".dv", ".rm", ".rmvb", ".qt", ".3g2", ".divx", ".ogm", ".m2t", ".mod", ".tod", ".mpe", ".wtv", ".nut")
+"""Extensions of other videos with sound: these files are not read, and are named in messages."""
+CONVERT = "convert it to mp4, such as with ffmpeg"
+"""What to do about such a file."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 """Control characters, which no label may contain: they could end a line of a list or a column of a fingerprint."""

@@ -16,4 +16,4 @@ def lines(labels: Sequence[str], ok: Iterable[tuple[str, str]]) -> Iterator[str]
         absent = [label for label in labels if (split, label) not in there]
         if 0 < len(absent) < len(labels):
             count = f"{len(absent)} of {plural(len(labels), 'class', 'classes')}"
-            yield f"{split}: no ok clip of {count}: {first_of(absent, NAMED)}"
+            yield f"{split}: no ok clip of {count}: {first_of(map(repr, absent), NAMED)}"

@@ -64,7 +64,9 @@ def test_class_folders_become_a_build_that_is_published(
     ]
     assert Path("mine.txt").read_text() == "clapping\ndog, big\n"
     said = capsys.readouterr()
-    assert said.err == "left out: 1 file beside the clips: train/clapping/notes.mxf\n"
+    assert said.err.startswith(
+        "left out, in a container that is not read (convert it to mp4, such as with ffmpeg): 1 file: "
+    )
     first, last = said.out.splitlines()
     assert first == "mine.csv: 4 clips of 2 classes: mine.txt"
     words = shlex.split(last.removeprefix("next: "))
@@ -129,6 +131,15 @@ def test_a_folder_without_class_folders_is_refused(
     assert run(tmp_path / "nothing here", tmp_path / "mine") == 2
 
     assert said in capsys.readouterr().err
+
+
+def test_lists_of_files_beside_classes_are_for_the_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the folder itself they would be refused: see the next test."""
+    touch(tmp_path, "train/b.mp4")
+
+    assert run(tmp_path, tmp_path / "mine") == 2
+
+    assert "if lists name them (train.csv and so on), give ks-build these as --annotations" in capsys.readouterr().err
 
 
 def test_lists_are_for_the_build_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -293,7 +293,9 @@ def _results(plan: Plan, recipe: str) -> Iterator[Row]:
     asked, modality = plan.asked(recipe), plan.modality(recipe)
     for seed in plan.seeds:
         run = plan.folder(recipe, seed) / "run"
-        facts = _read(run / "run.json") if (run / "run.json").is_file() else {}
+        facts: dict[str, Any] = {}
+        with contextlib.suppress(RunError):
+            facts = _read(run / "run.json") if (run / "run.json").is_file() else {}
         for protocol, name in asked.items():
             found: dict[bool, Mapping[str, Any]] = {} if has_untrained(name) else {True: {}}
             for untrained in (False, True):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from .. import files, plugins
-from ..clip import ALL, KEY
+from ..clip import ALL, CONVERT, KEY
 from ..errors import ListError
 from ..folders import walk
 from ..media import encode
@@ -54,6 +54,23 @@ class Listing:
     """Files beside those of the rows: those that no list names, or, without lists, those that are no videos of a class."""
     has_lists: bool = True
     """Whether there are lists; else the rows are the files of the folder."""
+    unread: tuple[str, ...] = ()
+    """Without lists, videos whose container is not read."""
+    folders: tuple[str, ...] = ()
+    """Without lists, other folders and classes without videos, each with the number of its videos in brackets."""
+
+    def left_out(self) -> Iterator[str]:
+        """A line for each kind of file and folder that is left out."""
+        classes = "train/CLASS/, val/CLASS/ or test/CLASS/"
+        why = "no list names them" if self.has_lists else f"they are no videos in {classes}"
+        kinds = (
+            (f"for {why}", "file", self.unlisted),
+            (f"in a container that is not read ({CONVERT})", "file", self.unread),
+            (f"for they are no {classes} with videos", "folder", self.folders),
+        )
+        for told, noun, paths in kinds:
+            if paths:
+                yield f"left out, {told}: {plural(len(paths), noun)}: {named(paths)}"
 
 
 class Reader(Protocol):

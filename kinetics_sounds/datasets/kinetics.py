@@ -13,16 +13,19 @@ from pathlib import Path
 from .. import annotations, files
 from ..annotations import SPLIT_NAMES
 from ..classes import normal
-from ..clip import SPLITS, SUFFIXES, Clip
-from ..errors import AnnotationError, ListError
+from ..clip import SPLITS, SUFFIXES, UNREAD, Clip
+from ..errors import AnnotationError, ListError, SourceError
 from ..list_entry import header
+from ..lists import SPLIT_WORDS
 from ..media.encode import Modality
-from ..quantities import first_lines, first_of
+from ..quantities import first_lines, first_of, plural
 from . import Listing, Row, files_below, media_below, named
 
 MODALITY: Modality = "both"
 BESIDE = (".txt", ".csv")
-"""Files that may lie beside the videos of class folders; any others are named as left out."""
+"""Files that may lie beside the class folders and beside the videos in them; any others are named as left out."""
+OTHER_WORDS = SPLIT_WORDS | {"evaluation": "test", "dev": "val"}
+"""Split that a folder of this name in any case is taken to mean, and is to be called."""
 PLACES = ("annotations", "", "annotations/deepmind")
 """Folders in which the lists may lie, or in a folder `kinetics600` and so on there; the first that has any is read."""
 _LIST = re.compile(rf"(?:(?:kinetics|k)[-_]?(?:[0-9]{{3}}[-_])?(?:2020[-_])?)?(?P<split>{'|'.join(SPLIT_NAMES)})\.csv")
@@ -135,15 +138,23 @@ def _letters(text: str) -> str:
 
 def _in_class_folders(folder: Path) -> Listing:
     """Every file is of the class that its folder is called; raises ListError if there are none or they lie otherwise."""
-    rows, wrong, others = list[Row](), list[str](), _beside_splits(folder)
+    rows, unread = list[Row](), list[str]()
+    others, beside = _beside_splits(folder)
+    wrong = _misnamed(folder, beside)
+    folders = [
+        f"{name}/ ({'cannot be read' if count is None else plural(count, 'video')})" for name, count in beside.items()
+    ]
     for name, split in SPLIT_NAMES.items():
         below = files_below(folder, folder / name)
         paths = [path for path in below if path.lower().endswith(SUFFIXES)]
-        others += [path for path in below if not path.lower().endswith((*SUFFIXES, *BESIDE))]
+        unread += [path for path in below if path.lower().endswith(UNREAD)]
+        others += [path for path in below if _is_other(path)]
+        folders += _without_videos(folder, name, below)
         if strange := {path: None for path in paths if len(Path(path).parts) != 3}:
             wrong.append(
-                f"{folder}: not in {name}/CLASS/: {named(strange)}; move these files into {name}/CLASS/, or put the lists "
-                f"that name them (train.csv and so on) into {folder / PLACES[0]}"
+                f"{folder}: not in {name}/CLASS/: {named(strange)}; move these files into {name}/CLASS/; or, if "
+                f"lists name them (train.csv and so on), give ks-build these as --annotations, or put them into "
+                f"{folder / PLACES[0]} for ks-shard"
             )
         rows += [
             Row(path=path, label=files.as_text(Path(path).parent.name), split=split)
@@ -159,17 +170,56 @@ def _in_class_folders(folder: Path) -> Listing:
     if wrong := [*wrong, *_colliding(folder, rows)]:
         raise ListError("\n".join(wrong))
     labels = tuple(sorted({row.label for row in rows}))
-    return Listing(labels=labels, rows=tuple(rows), unlisted=tuple(others), has_lists=False)
-
-
-def _beside_splits(folder: Path) -> list[str]:
-    """Files, and folders with a `/`, beside those of the splits: `Test/` is none of them."""
-    names = (
-        f"{place.name}/" if place.is_dir() else place.name
-        for place in folder.iterdir()
-        if place.name not in SPLIT_NAMES
+    return Listing(
+        labels=labels,
+        rows=tuple(rows),
+        unlisted=tuple(others),
+        has_lists=False,
+        unread=tuple(unread),
+        folders=tuple(folders),
     )
-    return sorted(name for name in names if not name.startswith(".") and not name.lower().endswith(BESIDE))
+
+
+def _beside_splits(folder: Path) -> tuple[list[str], dict[str, int | None]]:
+    """Files beside the folders of the splits, and other folders, each with the number of its videos: `Test` is one."""
+    places = sorted(
+        place for place in folder.iterdir() if place.name not in SPLIT_NAMES and not place.name.startswith(".")
+    )
+    files = [place.name for place in places if not place.is_dir() and not place.name.lower().endswith(BESIDE)]
+    return files, {place.name: _videos(folder, place) for place in places if place.is_dir()}
+
+
+def _videos(folder: Path, place: Path) -> int | None:
+    """Number of videos below a folder; None if it cannot be read, such as `lost+found`."""
+    try:
+        return len(media_below(folder, place, (*SUFFIXES, *UNREAD)))
+    except SourceError:
+        return None
+
+
+def _misnamed(folder: Path, beside: Mapping[str, int | None]) -> list[str]:
+    """A line for each folder with videos that is called like a split, but in another case or by another word."""
+    wrong, there = list[str](), {place.name for place in folder.iterdir()}  # in their own case on any disk
+    for name, count in beside.items():
+        if count and (split := OTHER_WORDS.get(name.lower())):
+            remedy = "move its class folders into" if split in there else f"rename {name}/ to"
+            told = f"{name}/ ({plural(count, 'video')}) is not the name of a split"
+            wrong.append(f"{folder}: {told}; {remedy} {split}/, or move it away to leave it out")
+    return wrong
+
+
+def _is_other(path: str) -> bool:
+    """Whether a file below a split's folder is no video, and does not belong beside one."""
+    beside = BESIDE if len(Path(path).parts) > 2 else ()
+    return not path.lower().endswith((*SUFFIXES, *UNREAD, *beside))
+
+
+def _without_videos(folder: Path, name: str, below: Iterable[str]) -> list[str]:
+    """Class folders of a split without a video, as they are named in messages; `below` are the split's files."""
+    held = {Path(path).parts[1] for path in below if path.lower().endswith((*SUFFIXES, *UNREAD))}
+    places = sorted((folder / name).iterdir()) if (folder / name).is_dir() else []
+    empty = (place.name for place in places if place.name not in held and place.is_dir())
+    return [f"{name}/{each}/ (0 videos)" for each in empty if not each.startswith(".")]
 
 
 def _colliding(folder: Path, rows: Iterable[Row]) -> list[str]:

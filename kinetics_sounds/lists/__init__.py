@@ -62,9 +62,9 @@ MAX_LINE = 1 << 16
 """Maximum length of a line in characters."""
 SAMPLE_LINES = 40
 """Number of lines used to detect the format."""
-_SPLIT_WORDS = SPLIT_NAMES | {"training": "train", "valid": "val", "testing": "test", "eval": "test"}
+SPLIT_WORDS = SPLIT_NAMES | {"training": "train", "valid": "val", "testing": "test", "eval": "test"}
 """Split that a word in the file name stands for; AudioSet calls its test split "eval"."""
-_SPLIT_WORD = re.compile(rf"(?i)[_\-. ]*(?<![a-z])({'|'.join(_SPLIT_WORDS)})(?![a-z])")
+_SPLIT_WORD = re.compile(rf"(?i)[_\-. ]*(?<![a-z])({'|'.join(SPLIT_WORDS)})(?![a-z])")
 _PICKLE = "holds or may hold a pickle, which can run any program when it is read: it is not opened"
 _NOT_TEXT = (
     (b"\x93NUMPY", f"is a NumPy file, which {_PICKLE}"),
@@ -162,7 +162,7 @@ def recognise(path: Path, *, name: str = "") -> ClipList:
 def split_of(path: Path) -> str:
     """Split named in a file name; empty if there is none, or more than one."""
     words = re.split(r"[^a-z]+", path.stem.lower())
-    found = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}
+    found = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
     return found.pop() if len(found) == 1 else ""
 
 

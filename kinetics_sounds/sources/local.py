@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import clip_names, files
-from ..clip import SPLITS, SUFFIXES, Clip, FetchResult, Status
+from ..clip import CONVERT, SPLITS, SUFFIXES, UNREAD, Clip, FetchResult, Status
 from ..clip_names import ClipNames, Trimmed
 from ..errors import SourceError
 from ..folders import absolute_folder, is_of_build, readable_folder, walk
@@ -24,8 +24,6 @@ from ..quantities import first_of
 
 NAMED = 3
 """Number of example files in the message if nothing was found."""
-UNREAD = (".mxf", ".dv", ".rm", ".rmvb", ".qt", ".3g2", ".divx", ".ogm", ".m2t", ".mod", ".tod", ".mpe", ".wtv", ".nut")
-"""Extensions of other videos with sound: these files are not read, and are named in messages."""
 
 absolute = absolute_folder
 
@@ -137,9 +135,7 @@ class Source:
                 )
         for name in self.naming.of(clip):
             if path := self._seen.unread.get(name):
-                return (
-                    f"{self._origin(path)} is in a container that is not read; convert it to mp4, such as with ffmpeg"
-                )
+                return f"{self._origin(path)} is in a container that is not read; {CONVERT}"
         return ""
 
     def ambiguous(self, clips: Iterable[Clip]) -> tuple[frozenset[str], str]:

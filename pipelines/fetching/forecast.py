@@ -231,7 +231,7 @@ def _source_lines(each: Mapping[str, Any]) -> Iterator[str]:
     for line in each.get("advice", ()):
         yield f"  {line}"
     if each.get("opened"):
-        yield f"  opened {each['opened']} of them, {each['good']} readable and long enough"
+        yield f"  opened {each['opened']} of them, {each['good']} readable and long enough by their headers"
         for key, said in itertools.islice(each["bad"].items(), NAMED):
             yield f"    {key}: {said}"
         if len(each["bad"]) > NAMED:

@@ -8,13 +8,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from kinetics_sounds import files
+from kinetics_sounds import files, manifest
 from kinetics_sounds.clip import Status
 from kinetics_sounds.command import DONE
-from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.errors import ManifestError, SettingsError
 from kinetics_sounds.ledger import Entry, Ledger, RunEntry
 from kinetics_sounds.progress import duration
 from kinetics_sounds.settings import only_one
+
+from .. import manifest_option
 
 REPLIES = 200
 """Number of last replies that the rate is computed over."""
@@ -33,16 +35,17 @@ def status(out: Path) -> dict[str, Any]:
     `state` is "stopped" if its process ended before all clips were tried, "ended" if after that.
 
     `rate` is replies per second over the last `REPLIES` of this run, and `seconds_left` what the clips without a reply then
-    take; both are None if the build is not known to run. Raises SettingsError if there is no build.
+    take; both are None if the build is not known to run. The counts are of the clips of the manifest that this run wrote; before
+    it did, of all that any run requested. Raises SettingsError if there is no build.
     """
     if not (out / "ledger.sqlite").is_file():
         raise SettingsError(f"{out}: has no build; give the --out of a ks-build")
     with Ledger(out / "ledger.sqlite", only_read=True) as ledger:
         run = ledger.last_run()
         times = [] if run is None else ledger.last_times(REPLIES, since=run.time)
-        counts = Counter(
-            _status(list(entries)) for _, entries in itertools.groupby(ledger.latest(), lambda each: each.key)
-        )
+        requested = None if run is None else _requested(out, run)
+        by_key = itertools.groupby(ledger.latest(), lambda each: each.key)
+        counts = Counter(_status(list(entries)) for key, entries in by_key if requested is None or key in requested)
     state = "unknown" if run is None else _state(run)
     now, answered = time.time(), counts.total()
     rate = len(times) / max(now - times[-1], 1e-9) if times and state != "ended" else None
@@ -55,6 +58,7 @@ def status(out: Path) -> dict[str, Any]:
         "started_seconds_ago": None if run is None else now - run.time,
         "clips": clips,
         "answered": answered,
+        "not_requested": max(0, answered - run.clips) if run else 0,
         "statuses": dict(counts.most_common()),
         "rate": rate,
         "seconds_left": (clips - answered) / rate if rate else None,
@@ -65,6 +69,8 @@ def format_status(found: dict[str, Any]) -> str:
     """The status as text."""
     ago = "" if found["started_seconds_ago"] is None else f", started {duration(found['started_seconds_ago'])} ago"
     told = ", ".join(f"{name} {count}" for name, count in found["statuses"].items()) or "none yet"
+    if found["not_requested"]:
+        told += f"; at least {found['not_requested']} of them of earlier runs' rows, which this run does not request"
     remedy = "; run the same command to resume" if found["state"] == "stopped" else ""
     lines = [
         f"{found['out']}: {found['state']}{ago}{remedy}",
@@ -80,6 +86,15 @@ def _state(run: RunEntry) -> str:
     if run.host != socket.gethostname():
         return f"started on {run.host}, process {run.process}"
     return f"running, process {run.process}" if files.is_alive(run.process) else "ended"
+
+
+def _requested(out: Path, run: RunEntry) -> frozenset[str] | None:
+    """Keys of the clips that a run requested; None before it has written its manifest."""
+    path = out / manifest_option.NAME
+    try:
+        return frozenset(manifest.read_keys(path)) if path.stat().st_mtime >= run.time else None
+    except (FileNotFoundError, ManifestError):  # the next run writes it again
+        return None
 
 
 def _status(entries: list[Entry]) -> str:

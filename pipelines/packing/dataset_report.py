@@ -38,13 +38,7 @@ class Written:
         silent = sum(each.status is Status.NO_AUDIO for each in self.lost)
         if silent and self.modality == "both":
             yield f"without sound: {plural(silent, 'file')}; --modality video with a --manifest of its own packs pictures alone"
-        if unlisted := self.listing.unlisted:
-            why = (
-                "no list names them"
-                if self.listing.has_lists
-                else "they are no videos in train/CLASS/, val/CLASS/ or test/CLASS/"
-            )
-            yield f"left out, for {why}: {plural(len(unlisted), 'file')}: {datasets.named(unlisted)}"
+        yield from self.listing.left_out()
         if twice := self._same_bytes(lambda clip: clip.label):
             told = "packed, though files of two classes have the same bytes, so that one of the labels is wrong"
             names = [f"{each.clip.key} ({each.clip.label})" for each in twice]

@@ -1,16 +1,25 @@
 """What a results.json of ks-eval is of, and what tells it from other results of the same probe."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kinetics_sounds.eval_results import without_gate
+
 BASIS = (
     *("fingerprint", "clips", "features", "fit_split", "fit_fingerprint", "modality", "epochs", "batch"),
-    *("clips_per_video", "vote", "windows", "seconds", "view_seconds", "fit_clips", "layer"),
+    *("clips_per_video", "best_on", "vote", "windows", "seconds", "view_seconds", "fit_clips", "layer"),
     *("settings", "options", "given"),
 )
 """Fields that results have in common whose scores may be compared, besides probe, split and number of clips."""
-NAMES = {"clips": "clips per video", "fit_split": "fitted on", "fit_fingerprint": "fitted on fingerprint"}
+NAMES = {
+    "clips": "clips per video",
+    "best_on": "selected on",
+    "fit_split": "fitted on",
+    "fit_fingerprint": "fitted on fingerprint",
+}
 """Fields by other names than theirs."""
 MOST_DEPTH = 6
 """Maximum depth of tables whose settings are told apart."""
@@ -35,6 +44,16 @@ class Asked:
         """What a table of results says anyway."""
         return self.probe, self.split, self.samples
 
+    @property
+    def digest(self) -> str:
+        """Digest of all of it."""
+        return hashlib.sha256(json.dumps([self.title, self.settings], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def baseline(result: Mapping[str, Any]) -> Asked:
+    """What a results.json and that of untrained encoders have in common."""
+    return asked(without_gate(result))
+
 
 def asked(result: Mapping[str, Any]) -> Asked:
     """What a results.json is of."""
@@ -42,24 +61,23 @@ def asked(result: Mapping[str, Any]) -> Asked:
         probe=str(result.get("probe", "")),
         split=str(result.get("on_split", "")),
         samples=str(result.get("samples", "?")),
-        settings=dict(_flat({name: result[name] for name in BASIS if name in result})),
+        settings=dict(flat({name: result[name] for name in BASIS if name in result})),
     )
 
 
-def _flat(table: Mapping[str, Any], before: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
-    """Each value by its dotted name, without that of the field."""
+def flat(table: Mapping[str, Any], before: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Each value by its dotted name."""
     for name, value in table.items():
         if isinstance(value, dict) and depth < MOST_DEPTH:
-            inside = before if depth == 0 else f"{before}{name}."
-            yield from _flat(value, inside, depth + 1)
+            yield from flat(value, f"{before}{name}.", depth + 1)
         else:
             yield f"{before}{name}", str(value)
 
 
-def differing(one: Asked, other: Asked) -> list[str]:
-    """Names of the settings in which two results differ."""
-    names = dict.fromkeys([*one.settings, *other.settings])
-    return [name for name in names if one.settings.get(name) != other.settings.get(name)]
+def differing(results: Sequence[Asked]) -> list[str]:
+    """Names of the settings in which results differ."""
+    names = dict.fromkeys(name for one in results for name in one.settings)
+    return [name for name in names if len({one.settings.get(name) for one in results}) > 1]
 
 
 def told(one: Asked, names: Sequence[str]) -> str:
@@ -77,8 +95,8 @@ def _told(one: Asked, name: str) -> str:
 
 def distinctions(results: Sequence[Asked]) -> list[str]:
     """Of each result, the settings in which it differs from others of the same title; empty if in none."""
-    found = []
+    groups: dict[tuple[str, str, str], list[Asked]] = {}
     for one in results:
-        others = [other for other in results if other.title == one.title]
-        found.append(told(one, list(dict.fromkeys(name for other in others for name in differing(one, other)))))
-    return found
+        groups.setdefault(one.title, []).append(one)
+    names = {title: differing(group) for title, group in groups.items()}
+    return [told(one, names[one.title]) for one in results]

@@ -5,11 +5,12 @@ from typing import Any
 
 import yaml
 
+from kinetics_sounds.eval_results import is_chosen
 from kinetics_sounds.extras import pip_install
 from kinetics_sounds.resumed import CHANGED, format_changes
 
 from .markdown import escape, plain, table
-from .result_settings import asked, differing, distinctions
+from .result_settings import asked, baseline, differing, distinctions
 from .result_settings import told as told_settings
 from .run_facts import Published
 
@@ -117,7 +118,8 @@ def _scores(results: Mapping[str, Mapping[str, Any]], known: str) -> list[str]:
     untrained = [each for each in results.values() if each.get("checkpoint") == "untrained"]
     trained: list[Mapping[str, Any]] = []
     for each in results.values():
-        if each.get("checkpoint") != "untrained" and asked(each) not in map(asked, trained):  # the same, in two folders
+        same = (other for other in trained if asked(other) == asked(each) and other["scores"] == each["scores"])
+        if each.get("checkpoint") != "untrained" and not any(same):  # the same, in two folders
             trained.append(each)
     if not trained:
         return [*lines, "No result of this checkpoint was published with it.", ""]
@@ -125,17 +127,17 @@ def _scores(results: Mapping[str, Mapping[str, Any]], known: str) -> list[str]:
     note = f" Confidence intervals in brackets ({escape(note.removeprefix('_low and _high: '))})." if note else ""
     lines += [f"In percent, by `ks-eval`; files in `results/`.{note}", ""]
     for each, differs in zip(trained, distinctions([asked(each) for each in trained]), strict=True):
-        beside = next((other for other in untrained if asked(other) == asked(each)), {})
+        beside = next((other for other in untrained if baseline(other) == baseline(each)), {})
         told = f"{escape(str(each.get('probe', '')))} on {each.get('samples', '?')} of {escape(str(each.get('on_split', '')))}"
         lines += [f"### {told}{f', {escape(differs)}' if differs else ''}", "", *_protocol(each)]
         scores, others = each["scores"], beside.get("scores", {})
         certain = tuple(name.removesuffix("_chance") for name in scores if _is_certain(scores, name))
-        names = [name for name in scores if not name.endswith((*PARTS, *certain)) and not _is_strength(name)]
+        names = [name for name in scores if not name.endswith((*PARTS, *certain)) and not is_chosen(name)]
         rows: list[list[object]] = [
             [escape(name), _score(scores, name), _score(others, name), _chance(scores, name)] for name in names
         ]
         lines += [*table(["score", "this run", "untrained", "chance"], rows), "", *_folds(each.get("folds", {}), names)]
-        if strengths := [f"{name} {scores[name]:g}" for name in scores if _is_strength(name)]:
+        if strengths := [f"{name} {scores[name]:g}" for name in scores if is_chosen(name) and name not in PARTS]:
             lines += [f"Chosen C of the SVM: {escape(', '.join(strengths))}.", ""]
         if said := str(each.get("note", "")).removeprefix(known).removeprefix("; ").rstrip("."):
             lines += [f"Note: {escape(said)}.", ""]
@@ -150,10 +152,10 @@ def _scores(results: Mapping[str, Mapping[str, Any]], known: str) -> list[str]:
 
 def _without(result: Mapping[str, Any], untrained: Sequence[Mapping[str, Any]]) -> str:
     """Why a result stands without untrained encoders: of another evaluation, if there is one, it names the settings."""
-    for other in map(asked, untrained):
-        own = asked(result)
-        if other.title[0] == own.probe:
-            settings = told_settings(other, differing(other, own))
+    own = baseline(result)
+    for other in map(baseline, untrained):
+        if other.probe == own.probe:
+            settings = told_settings(other, differing([other, own]))
             clips = "" if other.title == own.title else f"{other.samples} of {other.split}"
             told = ", ".join(each for each in (clips, settings) if each)
             return f"Untrained encoders were evaluated otherwise, and are not shown: {escape(told)}."
@@ -186,11 +188,6 @@ def _folds(folds: Mapping[str, Mapping[str, float]], names: list[str]) -> list[s
         return []
     rows: list[list[object]] = [[escape(name), *(_score(each, name) for each in folds.values())] for name in names]
     return [*table(["score", *(escape(fold) for fold in folds)], rows), ""]
-
-
-def _is_strength(name: str) -> bool:
-    """Whether a metric is a chosen C, such as `video_c`, and no score."""
-    return name == "c" or name.endswith("_c")
 
 
 def _score(scores: Mapping[str, float], name: str) -> str:

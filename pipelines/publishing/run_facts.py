@@ -106,7 +106,7 @@ class Published:
 
 def collect(run: Path, checkpoint: str) -> Published:
     """Read a run; raises RunError if it is not a run, lacks the checkpoint, or has invalid contents."""
-    facts, config = _facts(run), _config(run)
+    facts, config = _facts(run), read_config(run)
     path = _checkpoint(run, checkpoint)
     state = _state(path)
     if CHANGED in state:
@@ -152,7 +152,7 @@ def _facts(run: Path) -> dict[str, Any]:
     facts["shards"] = f"data/{classes}/shards"  # where ks-shard packs such a set unless told otherwise
     facts["data"] = {name: data[name] for name in DATA if name in data}
     for name in ("mel", "versions"):
-        facts[name] = _clean(told[name]) if isinstance(told.get(name), dict) else {}
+        facts[name] = clean(told[name]) if isinstance(told.get(name), dict) else {}
     git = told.get("git")
     if (
         isinstance(git, dict)
@@ -163,7 +163,7 @@ def _facts(run: Path) -> dict[str, Any]:
     return facts
 
 
-def _config(run: Path) -> dict[str, Any]:
+def read_config(run: Path) -> dict[str, Any]:
     """Settings that affect training; raises RunError for values that we never write."""
     path = run / "config.yaml"
     try:
@@ -181,7 +181,7 @@ def _config(run: Path) -> dict[str, Any]:
     chosen = [str(told.get(name)) for name in ("method", "backbone", "audio_backbone", "view")]
     kept = {name: told[name] for name in (*CONFIG, *chosen) if name in told}
     if (strange := _strange(kept)) is not None:
-        raise RunError(f"{path}: has {strange[:80]!r}, which is not a valid setting; it is not published")
+        raise RunError(f"{path}: has {strange[:80]!r}, which is not a valid setting; it is neither published nor shown")
     return kept
 
 
@@ -208,7 +208,7 @@ def _state(path: Path) -> dict[str, Any]:
     if isinstance(best, dict) and best.get("step") == kept["step"] and _is_number(best.get("value")):
         kept["best"] = {"step": best["step"], "value": best["value"]}
     if are_changes(changes := told.get(CHANGED)):
-        kept[CHANGED] = _clean(changes)
+        kept[CHANGED] = clean(changes)
     return kept
 
 
@@ -286,7 +286,7 @@ def _free(path: Path, taken: Collection[str]) -> str:
 
 
 def _result(told: Mapping[str, Any], place: Path) -> dict[str, Any]:
-    kept: dict[str, Any] = _clean({name: told[name] for name in RESULT if name in told})
+    kept: dict[str, Any] = clean({name: told[name] for name in RESULT if name in told})
     if "note" in kept:
         kept["note"] = _note(str(told["note"]))
     kept["on_split"] = Path(str(told.get("on_split", ""))).name  # of sounds it is their folder
@@ -310,12 +310,12 @@ def _numbers(scores: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in scores.items() if _is_number(value)}
 
 
-def _clean(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - JSON
+def clean(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - JSON
     """A JSON value without paths and secrets in its texts, and with only words as keys."""
     if isinstance(value, dict) and depth < 6:
-        return {key: _clean(each, depth + 1) for key, each in value.items() if _KEY.fullmatch(str(key))}
+        return {key: clean(each, depth + 1) for key, each in value.items() if _KEY.fullmatch(str(key))}
     if isinstance(value, list) and depth < 6:
-        return [_clean(each, depth + 1) for each in value[:1000]]
+        return [clean(each, depth + 1) for each in value[:1000]]
     if isinstance(value, str):
         return _text(value)
     return value if value is None or isinstance(value, bool) or _is_number(value) else ""

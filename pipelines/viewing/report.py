@@ -3,20 +3,22 @@
 import glob
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from kinetics_sounds import files, progress
 from kinetics_sounds.clip import SPLITS
+from kinetics_sounds.eval_results import is_chosen
 from kinetics_sounds.media.preview import Preview
 from kinetics_sounds.quantities import plural
 
-from ..publishing import check, result_settings
+from ..publishing import check, result_settings, run_facts
+from ..publishing.result_settings import Asked
 from . import columns, media, page, pictures, run_settings, selections, sets
 from .columns import Packed
-from .runs import Run
+from .runs import Result, Run
 from .sets import OK, Row, Set
 
 NUMBERS = {
@@ -33,6 +35,8 @@ LEAST_DB = -80.0
 """Level in dBFS below which clips share a histogram bin: they are practically silent."""
 MOST_DETAIL = 300
 """Maximum length of a message, in characters."""
+MOST_LETTERS = 100
+"""Maximum length of a setting's value."""
 MOST_FINDINGS = 500
 """Maximum number of duplicates and leaks that are listed."""
 
@@ -65,6 +69,7 @@ def write(
     chosen = media.choose(found, embed, seed=seed)
     embedded, failed = [], []
     notes = selections.differing(found, ran)
+    names, settings_left = run_settings.shown([run.settings for run in ran])
     files.remove_parts(out.parent, glob.escape(out.name))
     with files.atomic_writer(out) as file:  # opened first: where it cannot be written, no clip is encoded
         for number, row, result in media.embed(chosen, timeout_seconds=timeout_seconds):
@@ -77,8 +82,8 @@ def write(
             "count": len(rows),
             "sets": [_set(its) for its in found],
             "findings": _findings(found),
-            "runs": _runs(ran),
-            "settings_left": run_settings.shown([run.settings for run in ran])[1],
+            "runs": _runs(ran, names),
+            "settings_left": settings_left,
             "notes": notes,
         }
         told = [*lines, *(_about(its) for its in found), *_about_media(rows, {each["row"] for each in embedded}, seed)]
@@ -203,23 +208,39 @@ def _about_media(rows: Sequence[tuple[Set, Row]], embedded: set[int], seed: int)
     return [" ".join(told)]
 
 
-def _runs(ran: Sequence[Run]) -> list[Mapping[str, Any]]:
-    names, _ = run_settings.shown([run.settings for run in ran])
-    told = iter(result_settings.distinctions([result.asked for run in ran for result in run.results]))
-    return [_run(run, names, [next(told) for _ in run.results]) for run in ran]
+def _runs(ran: Sequence[Run], names: Sequence[str]) -> list[Mapping[str, Any]]:
+    found = [list(_beside(run.results)) for run in ran]
+    told = iter(result_settings.distinctions([_without_paths(result.asked) for results in found for result in results]))
+    return [_run(run, names, [(each, next(told)) for each in results]) for run, results in zip(ran, found, strict=True)]
 
 
-def _run(run: Run, names: Sequence[str], told: Sequence[str]) -> Mapping[str, Any]:
-    """A run with the settings of these names, and of each result what tells it from others of the same probe."""
+def _without_paths(asked: Asked) -> Asked:
+    return replace(asked, settings=run_facts.clean(dict(asked.settings)))
+
+
+def _beside(found: Sequence[Result]) -> Iterator[Result]:
+    """Results, of which untrained ones have the clips and settings of each trained one whose baseline they are."""
+    trained = {each.asked.digest: each for each in found if not each.untrained}
+    for result in found:
+        same = [each for each in trained.values() if result.untrained and each.baseline == result.baseline]
+        yield from (replace(result, asked=each.asked) for each in same)
+        if not same:
+            yield result
+
+
+def _run(run: Run, names: Sequence[str], results: Sequence[tuple[Result, str]]) -> Mapping[str, Any]:
+    """A run with the settings of these names, and its results, each with what tells it from others of the same probe."""
     return {
         "name": run.name,
         "published": run.published,
         "facts": run.facts,
-        "settings": {name: run.settings[name] for name in names if name in run.settings},
+        "settings": {name: run.settings[name][:MOST_LETTERS] for name in names if name in run.settings},
         "curves": {name: asdict(curve) for name, curve in run.curves.items()},
         "results": [
-            {name: value for name, value in asdict(result).items() if name != "asked"} | {"differs": differs}
-            for result, differs in zip(run.results, told, strict=True)
+            {name: value for name, value in asdict(result).items() if name not in ("asked", "baseline")}
+            | {"basis": result.asked.digest, "differs": differs}
+            | {"chosen": [name for name in result.scores if is_chosen(name)]}
+            for result, differs in results
         ],
         "bad": list(run.bad),
         "bad_count": run.bad_count,

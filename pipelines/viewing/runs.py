@@ -1,6 +1,5 @@
 """Read the results of a training run: curves, scores with those of untrained encoders, maps, neighbours, bad samples."""
 
-import hashlib
 import json
 import re
 import sys
@@ -13,7 +12,7 @@ from kinetics_sounds import files
 from kinetics_sounds.errors import RunError
 from kinetics_sounds.resumed import CHANGED, are_changes, format_changes
 
-from ..publishing import result_settings
+from ..publishing import result_settings, run_facts
 from ..publishing.contents import SUMS
 from ..publishing.result_settings import Asked
 from . import run_settings
@@ -60,10 +59,10 @@ class Result:
     """Name of the main metric, which is shown first; empty without scores."""
     clips: int | None
     """Number of evaluated clips; None if the file does not tell."""
-    basis: str
-    """Digest of `asked`: only scores of the same basis may be compared."""
     asked: Asked
-    """What was evaluated, and how."""
+    """What was evaluated, and how: only scores of the same may be compared."""
+    baseline: Asked
+    """The same of its untrained encoders."""
     old_step: int | None
     """Step of the checkpoint, if the run has a later one."""
 
@@ -150,12 +149,12 @@ def read(run: Path) -> Run:
     pictures = [(path.parent, clip) for path, each in maps for clip in _tables(each.get("clips"))]
     near_paths = sorted((run / "eval").glob(f"**/{NEIGHBOURS}"))
     near = [each for path in near_paths if (each := _neighbours(_inside(path, run)))]
-    facts = _json(run / FACTS)
+    facts, (settings, note) = _json(run / FACTS), run_settings.read_with_note(run)
     return Run(
         name=files.as_text(run),
         published=is_published(run),
-        facts=_facts(facts),
-        settings=run_settings.read(run),
+        facts=_facts(facts) | note,
+        settings=settings,
         curves={} if is_published(run) else _curves(list(_lines(run / METRICS))),
         results=found,
         evaluated=_evaluated(told.values()),
@@ -185,7 +184,7 @@ def _facts(told: Mapping[str, Any]) -> dict[str, str]:
     facts = {name: told.get(name, "") for name in ("recipe", "classes", "train_split", "note")}
     facts |= {name: _data(told).get(name, "") for name in ("samples", "steps", "batch")}
     if are_changes(changes := told.get(CHANGED)) and changes:
-        facts["resumed_with"] = format_changes(changes)
+        facts["resumed_with"] = format_changes(run_facts.clean(changes))
     return {name: str(value) for name, value in facts.items() if value not in ("", None)}
 
 
@@ -242,12 +241,10 @@ def _result(told: Mapping[str, Any], *, newest: int) -> Result | None:
     clips, step = told.get("samples"), _step(told.get("checkpoint"))
     probe, kept = str(told.get("probe", "")), {name: value for name, value in scores.items() if _is_finite(value)}
     main = MAIN.get(probe, "")
-    asked = result_settings.asked(told)
-    basis = json.dumps([asked.samples, asked.settings], sort_keys=True)
     return Result(
         clips=clips if isinstance(clips, int) else None,
-        basis=hashlib.sha256(basis.encode()).hexdigest()[:16],
-        asked=asked,
+        asked=result_settings.asked(told),
+        baseline=result_settings.baseline(told),
         old_step=step if 0 < step < newest else None,
         probe=probe,
         split=str(told.get("on_split", "")),

@@ -14,7 +14,7 @@ from .publishing.builds import outcome, write
 def test_each_split_with_clips_is_told_with_the_classes_that_it_lacks() -> None:
     ok = [("train", "a"), ("train", "b"), ("train", "c"), ("test", "b")]
 
-    assert list(lines("abc", ok)) == ["test: no ok clip of 2 of 3 classes: a, c"]
+    assert list(lines("abc", ok)) == ["test: no ok clip of 2 of 3 classes: 'a', 'c'"]
     assert list(lines("ab", ok[:2])) == []
 
 
@@ -29,5 +29,5 @@ def test_packing_tells_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str
     path = write(tmp_path, [*map(outcome, clips), *tests], labels=("playing drums", "tapping pen"))
 
     assert shard.main([f"--manifest={path}"]) == 2
-    assert f"{path}: test: no ok clip of 1 of 2 classes: tapping pen\n" in (told := capsys.readouterr().err)
+    assert f"{path}: test: no ok clip of 1 of 2 classes: 'tapping pen'\n" in (told := capsys.readouterr().err)
     assert "val: no ok clip" not in told

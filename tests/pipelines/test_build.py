@@ -234,7 +234,7 @@ def test_a_dry_run_says_what_would_be_asked_and_writes_nothing(
 
     said = capsys.readouterr().out
     assert f"would request from local:{folder.videos}: 14 clips" in said
-    assert "opened 14 of them, 8 readable and long enough" in said
+    assert "opened 14 of them, 8 readable and long enough by their headers" in said
     assert "would request from youtube: 7 clips" in said  # the six that are no good, and the one that is not there
     assert not (tmp_path / "out").exists()
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -158,13 +159,13 @@ def test_the_table_says_what_its_numbers_are_of(argv: list[str], asked: list[lis
     assert __main__.main(words) == 0
 
     told = (tmp_path / "compared/table.md").read_text().splitlines()
-    same = [line for line in told if line.startswith("data set: ")]
-    head = "data set: tiny; evaluated on: 6 clips of test (selection selection of); "
+    same = [line for line in told if line.startswith("class list: ")]
+    head = "class list: tiny; evaluated on: 6 clips of test (selection selection of); "
     assert same[0].startswith(f"{head}fitted on: train; clips per video: 10; trained on: 12 clips of train (selection ")
     assert same[0].endswith(f"steps: 2; checkpoint: step-00000002; kinetics-sounds: {__version__}; chance: 50.0%.")
     assert same[1].startswith(f"{head}clips per video: 10; trained on: ")
     assert same[1].endswith("; chance: 16.7%.")
-    assert told.count("batch: one 4, two 6.") == 2
+    assert told.count("batch: 4 (one), 6 (two).") == 2
 
 
 def test_a_row_that_fails_is_told_and_the_others_are_there(
@@ -425,7 +426,11 @@ def test_a_plan_runs_nothing_and_tells_disk_and_steps(
     assert "4 runs: 2 recipes from 2 seeds" in told
     assert "2 steps a run" in told
     assert "GB of checkpoints" in told
-    assert f"2 steps a run; time: not known; measure samples a second with ks-train bench --config {argv[1]}\n" in told
+    shards = next(word.partition("=")[2] for word in argv if word.startswith("--shards="))
+    bench = ["--config", argv[1], "--shards", shards, *argv[argv.index("--") + 1 :]]
+    told_bench = f"2 steps a run; time: not known; measure samples a second with ks-train bench {shlex.join(bench)}\n"
+    assert told_bench in told
+    assert __main__.main(["bench", *bench]) == 0
     assert asked == []
     assert not (tmp_path / "compared").exists()
 
@@ -465,6 +470,16 @@ def test_damaged_results_are_named(
         result.write_text(text)
         assert __main__.main(argv) == 1
         assert f"{result}: is damaged" in capsys.readouterr().err
+
+
+def test_a_damaged_run_json_costs_its_facts_and_not_the_table(
+    argv: list[str], pretended: list[list[str]], tmp_path: Path
+) -> None:
+    assert __main__.main(argv) == 0
+    (tmp_path / "compared/one/seed-0/run/run.json").write_text("{")
+
+    assert __main__.main(argv) == 0
+    assert "| one |" in (tmp_path / "compared/table.md").read_text()
 
 
 def test_no_child_is_told_the_secret_of_an_address(

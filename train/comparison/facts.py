@@ -1,4 +1,4 @@
-"""What a row of the table is of: data set, splits, number of clips, steps, versions."""
+"""What a row of the table is of: class list, splits, number of clips, steps, versions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ def row_facts(result: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, st
     """Facts of a row by name, from its results.json and the run.json of its run; what these do not say is left out."""
     data, trained_on = run.get("data", {}), result.get("trained_on", {})
     found = {
-        "data set": result.get("classes"),
+        "class list": result.get("classes"),
         "evaluated on": _clips(result.get("samples"), result.get("on_split"), result.get("selection")),
         "fitted on": result.get("fit_split"),
         "fitted for": f"{result['epochs']} epochs" if "epochs" in result else "",

@@ -1,6 +1,7 @@
 """Forecast of a comparison: steps, time according to the recipes' headers, and peak disk space of checkpoints."""
 
 import math
+import shlex
 from pathlib import Path
 
 from kinetics_sounds import plugins
@@ -52,7 +53,7 @@ def forecast(plan: Plan) -> str:
             largest = max(largest, own)
             steps += f", then {2 * of_it.steps} of {name}, trained and untrained"
             without = " without these"
-        lines.append(f"  {Path(recipe).stem}: {steps}; {_time(recipe, without)}")
+        lines.append(f"  {Path(recipe).stem}: {steps}; {_time(plan, recipe, without)}")
         if unasked := [name for name in plan.protocols if name not in plan.asked(recipe)]:
             told = f"it trains {plan.modality(recipe)} only, and the protocol evaluates the other modality"
             lines.append(f"  {Path(recipe).stem}: no {', '.join(unasked)}, for {told}")
@@ -106,13 +107,14 @@ def _data(plan: Plan, name: str, settings: TrainSettings) -> Data:
     return run_folder.data_of(dataset.open_split(settings, plan.shards, settings.train_split), settings)
 
 
-def _time(recipe: str, without: str) -> str:
+def _time(plan: Plan, recipe: str, without: str) -> str:
     """The time that a shipped recipe's header tells, or how to measure that of another recipe."""
     shipped = recipes.recipes().get(recipe)
     head = next((line[5:].strip() for line in shipped.head if line.startswith("time:")), "") if shipped else ""
     if head:
         return f"unchanged recipe{without}, {head}"
-    return f"time: not known; measure samples a second with ks-train bench --config {recipe}"
+    words = ["ks-train", "bench", "--config", recipe, "--shards", str(plan.shards), *plan.options(recipe)]
+    return f"time: not known; measure samples a second with {shlex.join(words)}"
 
 
 def _some(count: int, what: str) -> str:

@@ -17,6 +17,8 @@ INTERVALS = (
     "if it is not larger than that."
 )
 """Explanation below the tables."""
+DISAGREE = "chance: left out, as rows of the same clips disagree: it is of another classifier, or of an earlier version"
+"""What stands in place of chance where rows of the same clips disagree."""
 PERCENT = (0.0, 100.0)
 """Range of scores, and of their intervals."""
 
@@ -169,7 +171,7 @@ def markdown(rows: Sequence[Row], failed: Sequence[str] = ()) -> str:
         "\n".join(_table(protocol, group, [row for row in rows if row.protocol == protocol]))
         for protocol, group in entries(rows).items()
     ]
-    if any(entry.sources for group in entries(rows).values() for entry in group):
+    if any(len(entry.values) > 1 for group in entries(rows).values() for entry in group):
         parts.append(INTERVALS)
     if left_out := list(dict.fromkeys(_left_out(rows))):
         parts.append("\n".join(["Left out:", *left_out]))
@@ -214,18 +216,20 @@ def _between(entry: Entry) -> str:
 
 def _caption(rows: Sequence[Row]) -> Iterator[str]:
     """What is the same for all rows in one line, then a line for each fact that differs."""
+    disagree = _chances_disagree(rows)
     found: dict[str, dict[str, list[str]]] = {}
     for row in rows:
-        for name, value in {**row.facts, **_chance(row)}.items():
-            found.setdefault(name, {}).setdefault(row.recipe, []).append(value)
+        for name, value in {**row.facts, **({} if disagree else _chance(row))}.items():
+            found.setdefault(name, {}).setdefault(value, []).append(row.recipe)
     same, differing = [], []
-    for name, by_recipe in found.items():
-        values = [value for each in by_recipe.values() for value in each]
-        if len(values) == len(rows) and len(set(values)) == 1:
-            same.append(f"{name}: {values[0]}")
+    for name, by_value in found.items():
+        if [len(each) for each in by_value.values()] == [len(rows)]:
+            same.append(f"{name}: {next(iter(by_value))}")
         else:
-            told = (f"{recipe} {' and '.join(dict.fromkeys(each))}" for recipe, each in by_recipe.items())
+            told = (f"{value} ({', '.join(dict.fromkeys(recipes))})" for value, recipes in by_value.items())
             differing.append(f"{name}: {', '.join(told)}")
+    if disagree:
+        differing.append(DISAGREE)
     for line in (["; ".join(same)] if same else []) + differing:
         yield ""
         yield f"{line}."
@@ -235,6 +239,12 @@ def _chance(row: Row) -> dict[str, str]:
     """What guessing reaches in the main metric, as a fact: `top1_chance` of `video_top1`, `r1_chance` of `video_to_audio_r1`."""
     names = (f"{row.metric}_chance", f"{str(row.metric).rpartition('_')[2]}_chance")
     return next(({"chance": f"{row.scores[name]:.1f}%"} for name in names if name in row.scores), {})
+
+
+def _chances_disagree(rows: Sequence[Row]) -> bool:
+    """Whether rows of the same clips have different chances of top1; that of clusters is each run's own."""
+    told = {(row.facts.get("evaluated on"), *_chance(row).values()) for row in rows if "top1_chance" in row.scores}
+    return len(told) > len({clips for clips, *_ in told})
 
 
 def _left_out(rows: Sequence[Row]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from typing import Any
 from kinetics_sounds import plugins
 from kinetics_sounds.command import DONE
 from kinetics_sounds.errors import SettingsError, ShardError
+from kinetics_sounds.eval_results import is_chosen
 from kinetics_sounds.settings import Parsed, parse
 from kinetics_sounds.shards import reader
 
@@ -191,7 +192,7 @@ def means(folds: Sequence[Mapping[str, float]]) -> dict[str, float]:
         return dict(folds[0])
     found: dict[str, float] = {}
     for name in folds[0]:
-        if name.endswith(("_low", "_high")) or name.rpartition("_")[2] == "c" or name == "selected_on_test":
+        if name.endswith(("_low", "_high")) or is_chosen(name):
             continue
         values = [each[name] for each in folds]
         found[name] = statistics.fmean(values)

@@ -13,6 +13,7 @@ import torch
 
 from kinetics_sounds import __version__, files, remote
 from kinetics_sounds.address import Address
+from kinetics_sounds.eval_results import without_gate
 from kinetics_sounds.resumed import CHANGED, format_changes
 from kinetics_sounds.shards.index import Dataset
 
@@ -255,10 +256,7 @@ def _has_baseline(run: Path, results: Mapping[str, Any]) -> bool:
     """Whether the untrained encoders were evaluated by this probe on the same clips with the same options."""
     path = run / f"eval/{results['probe']}_untrained/results.json"
     before = _read(path) if path.is_file() else None
-    own = {"run", "checkpoint"}
-    if results["probe"] == "finetune":
-        own.add("settings")  # untrained encoders have no gate
-    return before is not None and set(_differing(before, results)) <= own
+    return before is not None and set(_differing(without_gate(before), without_gate(results))) <= {"run", "checkpoint"}
 
 
 def format_scores(results: dict[str, Any], out: Path, *, what: str = "clips") -> str:

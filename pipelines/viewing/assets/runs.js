@@ -145,18 +145,13 @@ function chosenValue(value, metric) {
 function kindsOf(runs) {
   const kinds = new Map();
   for (const run of runs)
-    for (const { probe, split, basis, clips, scores, main, differs } of run.results)
+    for (const { probe, split, basis, clips, scores, main, differs, chosen } of run.results)
       for (const metric of new Set([main, ...Object.keys(scores)])) {
         const [, base, end] = /^(.*)_(low|high|chance)$/.exec(metric) || [];
         if (!metric || end === "chance" || ((end === "low" || end === "high") && base in scores)) continue;
-        kinds.set(JSON.stringify([probe, split, basis, metric]), { probe, split, basis, clips, metric, differs, isMain: metric === main });
+        kinds.set(JSON.stringify([probe, split, basis, metric]), { probe, split, basis, clips, metric, differs, isMain: metric === main, isChosen: chosen.includes(metric) });
       }
   return [...kinds.values()];
-}
-
-/** Whether it is a value that was chosen, or a yes or no, and no score. */
-function isChosen({ metric }) {
-  return metric === "selected_on_test" || /(^|_)c$/.test(metric);
 }
 
 /** Tables of metrics, one for all that the same runs have. @returns {Array<Element>} */
@@ -216,8 +211,8 @@ function resultsSection(runs) {
   const told = make("p", { text: "Percent where a metric is a share; in brackets 95% intervals over the judged items. Scores in a row are of the same clips and settings, which are named where rows of a probe differ in them. Untrained encoders are not at chance: a random network already sees motion energy and spectra." });
   const easy = kinds.filter((kind) => isEasy(runs, kind));
   const hidden = make("details", {}, make("summary", { text: "top5, left out above because guessing is right half of the time or more" }), ...scoresTables("table of top5", runs, easy, { digits: score }));
-  const shown = scoresTables("table of results", runs, kinds.filter((kind) => !easy.includes(kind) && !isChosen(kind)), { digits: score });
-  const chosen = scoresTables("table of chosen values", runs, kinds.filter(isChosen), { digits: chosenValue });
+  const shown = scoresTables("table of results", runs, kinds.filter((kind) => !easy.includes(kind) && !kind.isChosen), { digits: score });
+  const chosen = scoresTables("table of chosen values", runs, kinds.filter(({ isChosen }) => isChosen), { digits: chosenValue });
   const values = chosen.length ? [make("p", { text: "Values that were chosen, not percent; selected on test: whether the evaluated clips chose them." })] : [];
   return section("results-title", "Results", told, ...without, ...shown, ...(easy.length ? [hidden] : []), ...values, ...chosen);
 }

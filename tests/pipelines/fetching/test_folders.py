@@ -294,7 +294,7 @@ def test_a_dry_run_opens_some_files_and_counts_what_it_saw(
 
     said = capsys.readouterr().out.splitlines()
     assert f"would request from {there.spec}: 5 clips" in said
-    assert "  opened 5 of them, 3 readable and long enough" in said
+    assert "  opened 5 of them, 3 readable and long enough by their headers" in said
     assert any(line.startswith(f"    {key('d')}: corrupt: cannot be opened") for line in said)
     assert any(line.startswith(f"    {key('e')}: corrupt: cannot be opened") for line in said)
     assert f"    1 of them {SPAN_ALONE}" in said

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kinetics_sounds import files
+from kinetics_sounds import files, manifest
+from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import Clip, Media, Outcome, Status
 from kinetics_sounds.ledger import Ledger
 from kinetics_sounds.pipelines import build
@@ -106,6 +107,21 @@ def test_a_build_whose_process_is_gone_has_no_rate(clips: int, state: str, out: 
     first = status.format_status(found).splitlines()[0]
     assert first.startswith(f"{out}: {state}, started ")
     assert first.endswith(f" ago{remedy}")
+
+
+def test_clips_that_are_not_requested_any_more_are_not_counted(out: Path) -> None:
+    """Of the four clips with a reply, the last run requested a and b: before it wrote its manifest, that is not known."""
+    with Ledger(out / "ledger.sqlite") as ledger:
+        ledger.record_run(2, min_coverage=0.9)
+    found = status.status(out)
+    assert (found["clips"], found["answered"], found["not_requested"]) == (4, 4, 2)
+    assert "at least 2 of them of earlier runs' rows" in status.format_status(found)
+
+    asked = [outcome("a", Status.OK), outcome("b", Status.OK)]
+    manifest.write(out / "manifest.parquet", ClassList("mine", ("bowling",), ""), asked)
+
+    found = status.status(out)
+    assert (found["clips"], found["answered"], found["not_requested"], found["statuses"]) == (2, 2, 0, {"ok": 2})
 
 
 def test_a_build_of_another_machine_is_told_with_its_name(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,8 +131,8 @@ def test_the_summary_says_what_the_report_holds(tmp_path: Path) -> None:
         "train: 2 of 4 clips ok (50.0%), 0 of 2 classes complete",
         "val: 1 of 1 clip ok (100.0%), 1 of 1 class complete",
         "least covered: tapping (train) 0/1, humming (train) 2/3",
-        "train: no ok clip of 1 of 2 classes: tapping",
-        "val: no ok clip of 1 of 2 classes: humming",
+        "train: no ok clip of 1 of 2 classes: 'tapping'",
+        "val: no ok clip of 1 of 2 classes: 'humming'",
         (
             "this run: 4 clips in 8 s (0.5 a second), 7.5 MB downloaded; workers' time: fetching 56.8 s, "
             "trimming and checking 12.3 s, moving into the folder 0 s"

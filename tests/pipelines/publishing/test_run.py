@@ -285,7 +285,7 @@ def test_encoders_that_were_evaluated_with_other_options_do_not_stand_beside_a_p
     write(trained, "svm_ucf101_crisscross_untrained", protocol(checkpoint="untrained") | {"given": {}})
 
     assert publish(trained, f"--out={tmp_path / 'out'}") == 0
-    told = "Untrained encoders were evaluated otherwise, and are not shown: no svm.cs."
+    told = "Untrained encoders were evaluated otherwise, and are not shown: no given.svm.cs."
     assert told in (tmp_path / "out/README.md").read_text().replace("\\", "")
 
 
@@ -309,6 +309,39 @@ def test_two_evaluations_by_one_probe_name_the_settings_that_differ(trained: Pat
     assert "Untrained" not in first
     assert other.startswith("clips per video 10\n")
     assert "Untrained encoders were evaluated otherwise, and are not shown: clips per video 2." in other
+
+
+def test_results_are_the_same_only_if_their_scores_and_their_selection_are(trained: Path, tmp_path: Path) -> None:
+    """Fine-tunings of three folders, selected on another split each; and one evaluated twice with different scores."""
+    for split in (None, "val", "test"):
+        write(trained, f"tuned_{split}", result(probe="finetune", best_on=split))
+    write(trained, "knn_again", result(scores={"top1": 50.0}))
+    assert publish(trained, f"--out={tmp_path / 'out'}") == 0
+
+    card = (tmp_path / "out/README.md").read_text()
+    for split in (None, "val", "test"):
+        assert f"### finetune on 2000 of test, selected on {split}\n" in card
+    assert card.count("### knn on 2000 of test\n") == 2
+    assert "| top1 | 50.00 | 9.50 (9.00 to 10.00) |" in card
+
+
+def test_fine_tuned_encoders_stand_beside_untrained_ones_that_have_no_gate(trained: Path, tmp_path: Path) -> None:
+    settings = {"optim": {"lr": 0.1}, "gate": True, "amfm": {"gate": "relu"}}
+    before = settings | {"gate": False, "amfm": {"gate": "none"}}
+    write(trained, "finetune", result(probe="finetune", settings=settings, scores={"top1": 70.0}))
+    for lr, shown in ((0.1, True), (0.2, False)):
+        untrained = result(
+            probe="finetune",
+            checkpoint="untrained",
+            settings=before | {"optim": {"lr": lr}},
+            scores={"top1": 20.0},
+        )
+        write(trained, "finetune_untrained", untrained)
+        assert publish(trained, f"--out={tmp_path / str(lr)}") == 0
+
+        card = (tmp_path / str(lr) / "README.md").read_text().replace("\\", "")
+        assert ("| top1 | 70.00 | 20.00 |" in card) == shown
+        assert ("evaluated otherwise, and are not shown: settings.optim.lr 0.2." in card) != shown
 
 
 def test_of_two_architectures_both_are_named_with_their_options(trained: Path, tmp_path: Path) -> None:

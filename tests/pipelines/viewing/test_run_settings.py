@@ -26,7 +26,7 @@ def test_settings_that_affect_training_are_read_by_dotted_name(tmp_path: Path) -
 def test_a_config_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("a: &a [*a]")
 
-    with pytest.raises(RunError, match=r"config\.yaml: cannot be read \(line 1: aliases"):
+    with pytest.raises(RunError, match=r"config\.yaml: cannot be read: line 1: aliases"):
         run_settings.read(tmp_path)
 
 
@@ -36,3 +36,4 @@ def test_of_several_runs_those_of_all_that_differ_are_shown_and_at_most_ten() ->
 
     assert run_settings.shown([one]) == (["method", "seed"], 0)
     assert run_settings.shown([one, other]) == (["method", "seed", *(f"s{n:02}" for n in range(10))], 2)
+    assert run_settings.shown([one, other, {}]) == run_settings.shown([one, other])  # nothing is known of the third

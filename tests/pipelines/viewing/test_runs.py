@@ -81,7 +81,7 @@ def test_results_of_other_clips_or_of_an_earlier_checkpoint_are_told_apart(tmp_p
 
     found = {each.scores["top1"]: each for each in runs.read(folder).results}
 
-    assert found[61.25].basis == found[31.5].basis == found[50.0].basis != found[25.0].basis
+    assert found[61.25].asked == found[31.5].asked == found[50.0].asked != found[25.0].asked
     assert [found[top1].old_step for top1 in (61.25, 31.5, 50.0, 25.0)] == [None, None, 4, None]
     assert found[25.0].clips == 5
 
@@ -263,3 +263,74 @@ def test_a_folder_of_a_comparison_names_the_runs_in_it(tmp_path: Path) -> None:
         with pytest.raises(RunError) as refused:
             runs.read(folder)
         assert str(refused.value).endswith(f"ks-publish run; {runs_in_it}")
+
+
+@pytest.mark.parametrize("text", ["a: [", "method: avcl\navcl: {place: /home/ann/secret}", "seed: ~/secret"])
+def test_a_config_that_is_damaged_or_has_a_path_costs_only_its_settings(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    folders = [run(tmp_path / name) for name in ("a", "b")]
+    for folder, told in zip(folders, ("seed: 1", text), strict=True):
+        (folder / "config.yaml").write_text(told)
+    page = tmp_path / "runs.html"
+
+    assert view.main([*map(str, folders), f"--out={page}"]) == 0
+
+    one, other = made.document(page)["runs"]
+    assert (one["settings"], other["settings"]) == ({"seed": "1"}, {})
+    assert other["facts"]["settings"] == "not shown: config.yaml has what ks-train does not write"
+    assert f"settings are not shown: {folders[1] / 'config.yaml'}: " in caplog.text
+    assert "secret" not in page.read_text()
+
+
+def test_no_path_of_what_a_run_was_resumed_with_or_evaluated_with_is_in_the_page(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run")
+    facts = json.loads((folder / "run.json").read_text())
+    changes = [{"step": 3, "setting": "mine.place", "before": "/home/ann", "after": "~/secret"}]
+    (folder / "run.json").write_text(json.dumps(facts | {"changed_on_resume": changes}))
+    path = folder / "eval/linear/results.json"
+    for name, place in (("linear", "/srv/secret"), ("again", "/srv/other")):
+        (folder / f"eval/{name}").mkdir(exist_ok=True)
+        told = json.loads(path.read_text()) | {"settings": {"place": place}}
+        (folder / f"eval/{name}/results.json").write_text(json.dumps(told))
+
+    assert view.main([str(folder)]) == 0
+
+    [found] = made.document(folder / "view.html")["runs"]
+    assert found["facts"]["resumed_with"] == "mine.place PATH from step 3 on (was PATH)"
+    assert {each["differs"] for each in found["results"]} == {"settings.place PATH", "no settings.place"}
+    assert "secret" not in (folder / "view.html").read_text()
+
+
+def test_settings_that_differ_far_behind_are_shown_cut(tmp_path: Path) -> None:
+    folders = [run(tmp_path / name) for name in ("a", "b")]
+    for folder, end in zip(folders, "xy", strict=True):
+        (folder / "config.yaml").write_text(f"optim: {{name: '{'a' * 99},{end}'}}")
+
+    assert view.main([*map(str, folders), f"--out={tmp_path / 'runs.html'}"]) == 0
+
+    shown = [each["settings"] for each in made.document(tmp_path / "runs.html")["runs"]]
+    assert shown == [{"optim.name": f"{'a' * 99},"}] * 2
+
+
+def test_untrained_encoders_without_a_gate_stand_beside_all_that_were_fine_tuned_with_one(tmp_path: Path) -> None:
+    """Of the settings of fine-tuning: another rate is another setting."""
+    folder = run(tmp_path / "run")
+    for name, top1, rate, gate in (("on", 70, 0.1, True), ("off", 60, 0.1, False), ("fast", 50, 0.2, True)):
+        result(folder / f"eval/{name}", False, top1=top1)
+        path = folder / f"eval/{name}/results.json"
+        more = {"probe": "finetune", "settings": {"lr": rate, "gate": gate}}
+        path.write_text(json.dumps(json.loads(path.read_text()) | more))
+    result(folder / "eval/untrained", True, top1=20)
+    told = json.loads((folder / "eval/untrained/results.json").read_text()) | {"probe": "finetune"}
+    told["settings"] = {"lr": 0.1, "gate": False}
+    (folder / "eval/untrained/results.json").write_text(json.dumps(told))
+
+    assert view.main([str(folder)]) == 0
+
+    [found] = made.document(folder / "view.html")["runs"]
+    tuned = [each for each in found["results"] if each["probe"] == "finetune"]
+    beside: dict[str, list[float]] = {}
+    for each in tuned:
+        beside.setdefault(each["basis"], []).append(each["scores"]["top1"])
+    assert sorted(map(sorted, beside.values())) == [[20, 60], [20, 70], [50]]

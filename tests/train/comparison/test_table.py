@@ -101,8 +101,34 @@ def test_what_all_rows_share_is_said_once_and_what_differs_by_recipe() -> None:
     told = table.markdown(rows).splitlines()
 
     assert "split: test; chance: 3.0%." in told
-    assert "steps: a 9 and a, b b." in told
-    assert "version: a 1." in told
+    assert "steps: 9 (a), a (a), b (b)." in told
+    assert "version: 1 (a)." in told
+
+
+@pytest.mark.parametrize(("clips", "left_out"), [("6 of test", True), ("8 of test", False)])
+def test_chance_is_left_out_where_rows_of_the_same_clips_disagree(clips: str, left_out: bool) -> None:
+    """As two versions count other classes; of other clips it is another."""
+    one = replace(row("one", 0, 50), facts={"evaluated on": "6 of test"})
+    other = replace(row("two", 0, 50), facts={"evaluated on": clips})
+    told = table.markdown([one, replace(other, scores={**other.scores, "top1_chance": 4.0})]).splitlines()
+
+    assert (f"{table.DISAGREE}." in told) == left_out
+    assert ("chance: 3.0% (one), 4.0% (two)." in told) != left_out
+
+
+def test_chance_of_clusters_is_each_runs_own() -> None:
+    scores = {"nmi": 50.0, "nmi_chance": 3.0}
+    rows = [Row(recipe="a", seed=0, protocol="cluster", scores=scores, untrained={})]
+    rows.append(replace(rows[0], recipe="b", scores={"nmi": 50.0, "nmi_chance": 4.0}))
+
+    assert "chance: 3.0% (a), 4.0% (b)." in table.markdown(rows).splitlines()
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_intervals_over_seeds_are_explained_where_there_are_several(seeds: int) -> None:
+    told = table.markdown([row("a", seed, 60, half=1) for seed in range(seeds)])
+
+    assert (table.INTERVALS in told) == (seeds > 1)
 
 
 def test_of_one_seed_nothing_is_judged() -> None:

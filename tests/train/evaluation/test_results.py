@@ -11,6 +11,7 @@ from kinetics_sounds.shards import reader
 from kinetics_sounds.train import evaluate
 from kinetics_sounds.train.config import run_folder
 from kinetics_sounds.train.evaluation import eval_data, frozen, results
+from kinetics_sounds.train.evaluation.protocols import finetune
 
 
 def found(scores: dict[str, float]) -> dict[str, Any]:
@@ -162,3 +163,19 @@ def test_on_another_set_a_checkpoint_was_not_selected(classified: Path, shards: 
 
     assert eval_data.selected_on(settings, facts, reader.read_dataset(shards)) == "test"
     assert eval_data.selected_on(settings, facts, reader.read_dataset(seven)) is None
+
+
+def test_a_baseline_of_fine_tuning_has_all_settings_but_the_gate(tmp_path: Path) -> None:
+    """Another rate or classifier is another setting."""
+    settings = {"optim": {"lr": 0.1}, "hidden": 64}
+    tuned = found({"top1": 50.0}) | {"probe": "finetune", "shards": "data/k32"}
+    tuned["settings"] = settings | {"gate": True, "amfm": {"gate": "relu"}}
+    path = tmp_path / "eval/finetune_untrained/results.json"
+    path.parent.mkdir(parents=True)
+    told = []
+    for own in (settings, settings | {"hidden": 32}):
+        path.write_text(json.dumps(tuned | {"checkpoint": "untrained", "settings": own | {"gate": False, "amfm": {}}}))
+        told.append(results.next_steps(finetune.Settings(run=tmp_path), [tuned]))
+
+    page = f"next: ks-view data/k32 --run {tmp_path}"
+    assert told == [[page], ["next: the same command with --untrained, for the baseline", page]]

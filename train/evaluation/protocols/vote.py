@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE
@@ -16,12 +15,12 @@ from kinetics_sounds.settings import Parsed
 from kinetics_sounds.shards.index import Dataset
 
 from ...config.settings import at_least
-from ...data.dataset import default_cache, open_split
+from ...data.dataset import default_cache
 from ...data.loader import Loading
 from ...distributed import consistency, devices, process_group
 from .. import results, votes
 from ..encoders import load
-from ..eval_data import EvalData, note_selected, open_eval_data, selected_on
+from ..eval_data import note_selected, open_eval_data, selected_on
 from ..votes import How
 
 
@@ -97,7 +96,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         "classes": dataset.classes,
         "note": dataset.note,
         "scores": {
-            **votes.accuracies(votes.vote(logit_NKC, settings.vote), label_N, fit_M=_fit_labels(settings, its)),
+            **votes.accuracies(votes.vote(logit_NKC, settings.vote), label_N, fit_M=torch.arange(len(dataset.labels))),
             **votes.clip_accuracies(logit_NKC, label_N),
             "selected_on_test": float(selected == on),
         },
@@ -107,15 +106,6 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     lines = [results.format_scores(found, out), *note_selected(selected, on)]
     print(json.dumps(found) if settings.json else "\n".join(lines))
     return DONE
-
-
-def _fit_labels(settings: Settings, its: EvalData) -> Tensor:
-    """Labels that the classifier was trained on; those of all classes if its training split is none of this set's."""
-    splits = its.dataset.every_split.items()
-    name = next((name for name, each in splits if each.fingerprint == its.facts["fingerprint"]), None)
-    if name is None:
-        return torch.arange(len(its.dataset.labels))
-    return votes.labels_of(open_split(settings, its.shards, name))
 
 
 def _check_classes(facts: Mapping[str, Any], dataset: Dataset, *, shards: Address) -> None:

@@ -1,5 +1,6 @@
 """Kinetics-400, 600 and 700 as their mirrors and lists ship, each as a small folder."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -169,15 +170,64 @@ def test_a_table_of_another_kind_beside_class_folders_is_no_list(tmp_path: Path)
 
 def test_class_folders_take_every_container_and_name_other_files(tmp_path: Path) -> None:
     names = [f"train/bowling/{place}{suffix}" for place, suffix in enumerate(SUFFIXES)]
-    others = ("Test/", "up.mp4", "train/bowling/a.mxf", "train/bowling/b", "val/archery/Thumbs.db")
+    others = ("up.mp4", "train/bowling/b", "train/about.txt", "val/archery/Thumbs.db")
     ignored = ("train/bowling/notes.txt", "train/bowling/.hidden", "classes.csv", ".git/config")
-    touch(tmp_path, *names, "train/bowling/C.MTS", "Test/bowling/a.mp4", *others[1:], *ignored)
+    touch(tmp_path, *names, "train/bowling/C.MTS", *others, *ignored)
 
     found = read(tmp_path)
     assert {row.path for row in found.rows} == {*names, "train/bowling/C.MTS"}
-    assert found.unlisted == others
-    told = f"left out, for they are no videos in train/CLASS/, val/CLASS/ or test/CLASS/: 5 files: {', '.join(others)}"
+    assert sorted(found.unlisted) == sorted(others)
+    told = f"left out, for they are no videos in train/CLASS/, val/CLASS/ or test/CLASS/: 4 files: {', '.join(found.unlisted)}"
     assert told in list(Written(found, (), "both").lines())
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        *(("Train", "train"), ("TRAINING", "train"), ("valid", "val"), ("Validation", "val"), ("dev", "val")),
+        *(("Test", "test"), ("testing", "test"), ("eval", "test"), ("evaluation", "test")),
+    ],
+)
+def test_a_folder_that_is_nearly_called_like_a_split_is_to_be_renamed(tmp_path: Path, name: str, split: str) -> None:
+    touch(tmp_path, f"{name}/bowling/a.mp4", f"{name}/bowling/b.mp4")
+    said = rf"{name}/ \(2 videos\) is not the name of a split; "
+    with pytest.raises(ListError, match=rf"{said}rename {name}/ to {split}/, or move it away to leave it out$"):
+        read(tmp_path)
+
+    touch(tmp_path, *(f"{each}/bowling/{each}.mp4" for each in ("train", "val", "test")))
+    with pytest.raises(ListError, match=rf"{said}move its class folders into {split}/"):
+        read(tmp_path)
+
+
+def test_other_folders_are_told_with_the_number_of_their_videos(tmp_path: Path) -> None:
+    touch(tmp_path, "train/bowling/a.mp4", "Test/about.txt", "other/b/c.mp4", "other/d.mxf", "other/e.txt")
+    (tmp_path / "train/archery").mkdir()
+    touch(tmp_path, "train/yelling/notes.txt")
+
+    told = "left out, for they are no train/CLASS/, val/CLASS/ or test/CLASS/ with videos: 4 folders: "
+    told += "Test/ (0 videos), other/ (2 videos), train/archery/ (0 videos), train/yelling/ (0 videos)"
+    assert list(read(tmp_path).left_out()) == [told]
+
+
+def test_another_folder_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "train/bowling/a.mp4", "lost+found/b.mp4")
+    scan = os.scandir
+
+    def refuse(path: str | Path) -> object:
+        if str(path).endswith("lost+found"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # not by its mode: root may read everything
+
+    assert read(tmp_path).folders == ("lost+found/ (cannot be read)",)
+
+
+def test_videos_in_containers_that_are_not_read_are_to_be_converted(tmp_path: Path) -> None:
+    touch(tmp_path, "train/speech/a.mp4", "train/speech/boat.mxf")
+
+    told = "left out, in a container that is not read (convert it to mp4, such as with ffmpeg): 1 file: train/speech/boat.mxf"
+    assert list(read(tmp_path).left_out()) == [told]
 
 
 def test_a_listed_clip_is_found_in_every_container(tmp_path: Path) -> None:
@@ -197,7 +247,7 @@ def test_the_page_lists_the_containers() -> None:
 
 def test_a_file_beside_the_classes_is_to_be_moved(tmp_path: Path) -> None:
     with pytest.raises(
-        ListError, match=r"not in train/CLASS/: train/b\.mp4; move these files into train/CLASS/, or put"
+        ListError, match=r"not in train/CLASS/: train/b\.mp4; move these files into train/CLASS/; or, if"
     ):
         read(touch(tmp_path, "train/bowling/a.mp4", "train/b.mp4"))
 
@@ -313,7 +363,7 @@ def test_clips_in_class_folders_are_no_leak_of_one_another(tmp_path: Path, capsy
         shapes.avi(tmp_path / f"mine/{name}.avi", seed=seed, sound=True)
 
     assert packed("kinetics", tmp_path / "mine", f"--manifest={tmp_path / 'made'}") == 0
-    assert "test: no ok clip of 1 of 2 classes: archery" in capsys.readouterr().err
+    assert "test: no ok clip of 1 of 2 classes: 'archery'" in capsys.readouterr().err
     for place in (tmp_path / "made", tmp_path / "made/shards"):
         assert sets.read(place).findings == []
 

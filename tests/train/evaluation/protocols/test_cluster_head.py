@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,16 @@ def test_it_can_be_asked_of_untrained_weights(run: Path, tmp_path: Path) -> None
     told = judged(run, tmp_path, "--untrained", "--on_split=train")
 
     assert (told["checkpoint"], told["seen_in_training"]) == ("untrained", 0)
+
+
+def test_a_checkpoint_that_was_selected_on_the_evaluated_split_is_told(run: Path, tmp_path: Path) -> None:
+    chosen = Path(shutil.copytree(run, tmp_path / "run"))
+    config, state = chosen / "config.yaml", chosen / "checkpoints/step-00000001/state.json"
+    config.write_text(f"{config.read_text()}val_split: test\n")
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"best": {"step": 1, "value": 0.5}}))
+
+    told = {name: judged(chosen, tmp_path / name, f"--checkpoint={name}") for name in ("best", "last")}
+    assert [each["scores"].get("selected_on_test") for each in told.values()] == [1, None]
 
 
 def test_it_tells_of_clips_of_the_training(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,16 @@ def test_its_scores_are_those_of_the_clips_and_of_their_vote(classified: Path, s
 
 def test_a_checkpoint_that_was_chosen_on_the_judged_split_is_called_so(classified: Path, tmp_path: Path) -> None:
     assert voted(classified, tmp_path, "--checkpoint=best", "--clips=1")["scores"]["selected_on_test"] == 1
+
+
+def test_a_set_without_the_training_split_is_enough(classified: Path, shards: Path, tmp_path: Path) -> None:
+    """Of the class list, which the classifier tells apart, each is guessed."""
+    copy = Path(shutil.copytree(shards, tmp_path / "shards"))
+    for path in [each for each in copy.rglob("*train*") if each.is_file()]:
+        path.unlink()
+
+    told = voted(classified, tmp_path / "out", f"--shards={copy}", "--clips=1")
+    assert told["scores"]["top1_chance"] == 50
 
 
 def test_it_tells_of_clips_of_the_training(
