@@ -1,6 +1,7 @@
 """Check the text of a config, which may come from a stranger, before anything is built from it."""
 
 import contextlib
+import re
 import reprlib
 import typing
 from collections.abc import Iterator, Mapping
@@ -37,6 +38,20 @@ def load_config(text: str) -> object:
     return get_loader("yaml")(text)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts such as 1e3 too, which jsonargparse reads as numbers and PyYAML does not."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def dump_config(document: object) -> str:
+    """YAML that `load_config` reads back as it was."""
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
 def split_base(text: str) -> tuple[object, str]:
     """Split a config into its `base` (None if it has none) and the rest.
 
@@ -46,7 +61,7 @@ def split_base(text: str) -> tuple[object, str]:
     if not isinstance(document, dict) or document.get("base") is None:
         return None, text
     base = document.pop("base")
-    return base, yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return base, dump_config(document)
 
 
 def check_config(text: str, shape: Mapping[str, Any], *, place: object) -> str:
@@ -63,7 +78,7 @@ def check_config(text: str, shape: Mapping[str, Any], *, place: object) -> str:
         raise ValueError("Unexpected config: not a mapping of settings")
     renamed = rename_keys(document, place=place, accepts=lambda name: has_setting(shape, name))
     _check_shape(renamed, shape, "")
-    return text if renamed == document else yaml.safe_dump(renamed, sort_keys=False, allow_unicode=True)
+    return text if renamed == document else dump_config(renamed)
 
 
 def has_setting(shape: Mapping[str, Any], name: str) -> bool:

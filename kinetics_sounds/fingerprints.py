@@ -1,4 +1,4 @@
-"""The two fingerprints of a set of clips: which clips it selects, and their exact bytes.
+"""The two fingerprints of a set of clips: which keys it selects, and the exact bytes of the clips.
 
 They can be reproduced with sort and sha256sum: see `docs/formats.md`.
 """
@@ -12,7 +12,7 @@ from typing import TypedDict
 def selection(rows: Iterable[tuple[str, str, str]]) -> str:
     """SHA-256 over the sorted lines `key TAB label TAB split`.
 
-    Equal if and only if two sets hold the same clips, labels and splits. UTF-8, labels in Unicode form NFC, each line ended by a
+    Equal if and only if two sets hold the same keys, labels and splits. UTF-8, labels in Unicode form NFC, each line ended by a
     newline, sorted bytewise.
     """
     return _digest(rows)

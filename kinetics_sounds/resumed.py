@@ -6,6 +6,8 @@ from typing import Any, TypeGuard
 
 CHANGED = "changed_on_resume"
 """Key of the list: one table a change, with the step, the setting, and its value before and after."""
+DATA = ("fingerprint", "data_recipe")
+"""Facts that say which clips a set has, and how they were packed: hashes."""
 _NAMES = {"step", "setting", "before", "after"}
 
 
@@ -23,10 +25,13 @@ def are_changes(value: object) -> TypeGuard[list[dict[str, Any]]]:
 def format_changes(changes: Sequence[Mapping[str, Any]]) -> str:
     """Changes in words: `optim.lr 0.2 from step 30 on (was 0.1), steps 60 from step 40 on (was 40)`."""
     return ", ".join(
-        f"{each['setting']} {_short(each['after'])} from step {each['step']} on (was {_short(each['before'])})"
+        f"{each['setting']} {_short(each, 'after')} from step {each['step']} on (was {_short(each, 'before')})"
         for each in changes
     )
 
 
-def _short(value: object) -> str:
-    return value[:12] if isinstance(value, str) else reprlib.repr(value)
+def _short(change: Mapping[str, Any], name: str) -> str:
+    value = change[name]
+    if isinstance(value, str):
+        return value[:12] if change["setting"] in DATA else value
+    return reprlib.repr(value)

@@ -24,7 +24,7 @@ from jsonargparse.typing import register_type
 
 from . import __version__, command, option_errors, plugins
 from .address import HELP, NOTE, Address
-from .config_text import check_config, has_setting, read_config
+from .config_text import check_config, dump_config, has_setting, read_config
 from .errors import SettingsError
 from .help_format import PlainHelp
 from .redact import HIDDEN
@@ -54,7 +54,7 @@ class Parsed(Generic[S]):
     @property
     def text(self) -> str:
         """The same as YAML that `--config` reads back."""
-        text = yaml.safe_dump(self.values, sort_keys=False, allow_unicode=True)
+        text = dump_config(self.values)
         return f"{NOTE}{text}" if HIDDEN in text else text
 
 

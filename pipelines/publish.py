@@ -4,6 +4,7 @@ import json
 import shlex
 import signal
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from kinetics_sounds import cores, manifest, remote
 from kinetics_sounds.address import Address
+from kinetics_sounds.clip import Clip
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, check_subcommand, command, stoppable, tell_version
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.quantities import first_of, plural
@@ -18,22 +20,20 @@ from kinetics_sounds.settings import parse
 from kinetics_sounds.shards import reader
 from kinetics_sounds.shards.index import Dataset
 
-from . import several_splits
 from .manifest_option import BUILD_OF_FOLDERS, manifest_path
 from .publishing import card, check, contents, diff, made_from, options, previous, push, run, versions
 from .publishing.facts import LICENSES, Facts, license_of
 from .publishing.folder import Made, Stopped, publish_folder
-from .publishing.made_from import MadeFrom
 from .publishing.markdown import plain
 from .publishing.options import CREATOR, PublishOptions
-from .publishing.origin import origin_of, shared_names
+from .publishing.origin import origin_of, shared_names, split_leak
 from .unfinished import unfinished
 
 MOST_NAMED = 20
 """Number of clips without hashes that are listed by name."""
 
-MOST_DIFFERENT = 3
-"""Number of clips that differ from those of the lists that are named."""
+MOST_SAME_BYTES = 4
+"""Number of clips with the same bytes and different labels that are named."""
 
 NEXT = """\
 next steps, for a DOI:
@@ -138,7 +138,7 @@ def publish(settings: PublishSettings) -> int:
     print(f"manifest: {path}\nclass list: {made.classes.name}{note}\nout: {chosen.out}", file=log)
     left = list(unfinished(made, path.parent))
     names = shared_names(made.outcomes)
-    for told in [*left, *_leaks(made, chosen.out), *([names] if names else [])]:
+    for told in [*left, *_listed_by_check(made, chosen.out), *([names] if names else [])]:
         print(f"{path}: {told}", file=sys.stderr)
     usual = Path("published") / options.default_name(made.classes)
     if settings.out is None and chosen.out != usual and contents.is_published(usual) and not chosen.out.exists():
@@ -214,10 +214,21 @@ def _shards(place: Address) -> Dataset:
     return dataset
 
 
-def _leaks(made: manifest.Manifest, out: Path) -> list[str]:
-    """A line about videos with clips in more than one split, if any."""
-    found = several_splits.in_several_splits(each.clip for each in made.outcomes if each.media is not None)
-    return [f"{several_splits.text(found)}; ks-publish check {shlex.quote(str(out))} lists them"] if found else []
+def _listed_by_check(made: manifest.Manifest, out: Path) -> list[str]:
+    """Lines about videos in more than one split and bytes under more than one label, which `ks-publish check` lists."""
+    found = [told for told in (split_leak(made.outcomes), _bytes_of_two_labels(made)) if told]
+    return [f"{told}; ks-publish check {shlex.quote(str(out))} lists them" for told in found]
+
+
+def _bytes_of_two_labels(made: manifest.Manifest) -> str:
+    """Ok clips that have the bytes of a clip with another label, as a sentence; empty if none has."""
+    clips = defaultdict[str, list[Clip]](list)
+    for each in made.outcomes:
+        if each.media is not None:
+            clips[each.media.sha256].append(each.clip)
+    found = [same for same in clips.values() if len({each.label for each in same}) > 1]
+    keys = first_of([each.key for same in found for each in same], MOST_SAME_BYTES)
+    return f"clips with the same bytes have different labels: {keys}" if found else ""
 
 
 def _print_result(done: Made, left: Sequence[str], *, as_json: bool, pushed: bool) -> None:
@@ -250,7 +261,7 @@ def _print_result(done: Made, left: Sequence[str], *, as_json: bool, pushed: boo
         return
     if since := [f"{what}: {told}" for what, told in card.changed(facts).items()]:
         print(plain(f"since {done.old_version}: {'; '.join(since)}"))
-    _print_lists(facts.made_from)
+    _print_lists(facts)
     print(f"license: {facts.license.spdx} of the lists (--license chooses another)")
     lacking = ["--creator (who publishes it)"] if facts.creator == CREATOR else []
     lacking += ["--url (its page)"] if facts.url.startswith("urn:") else []
@@ -280,12 +291,15 @@ def _lists_warnings(report: Path, facts: Facts) -> Iterator[str]:
         )
 
 
-def _print_lists(lists: MadeFrom) -> None:
-    """Print which lists the set was made from, and which of its clips are not those of the publisher."""
+def _print_lists(facts: Facts) -> None:
+    """Print which lists the set was made from, if it has their name, and which of its clips are not those of the publisher."""
+    lists = facts.made_from
+    if facts.published.name in [each.get("name") for each in lists.published]:
+        print(f"name: {facts.published.name} (--name chooses another)")
     if lists.text:
         print(f"made from: {lists.text}; {contents.CARD} and {contents.LICENSE} say so")
     if lists.different:
-        print(f"{made_from.differing(lists)}: {first_of(lists.different, MOST_DIFFERENT)}")
+        print(f"{made_from.differing(lists)}: {first_of(lists.different, made_from.MOST_DIFFERENT)}")
 
 
 if __name__ == "__main__":

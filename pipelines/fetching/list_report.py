@@ -154,6 +154,7 @@ def _selection(document: Mapping[str, Any]) -> str:
         bad = sum(counts[kind] for counts in document["splits"].values() for kind in BAD)
         but = f", except for the rows without a clip ({bad})" if bad else ""
         return f"the selection is that of the lists{but}"
-    why = [f"{len(document['lacking'])} of the requested clips are missing"] if document["lacking"] else []
+    lacking = len(document["lacking"])
+    why = [f"{lacking} of the requested clips {'is' if lacking == 1 else 'are'} missing"] if lacking else []
     why += ["--limit or --per_class left some out"] if document["beyond_limit"] else []
     return f"the selection is not that of the lists: {' and '.join(why)}"

@@ -94,8 +94,9 @@ def _what(facts: Facts) -> list[str]:
         f"Classes: {code(classes.name)}.{note}",
         "",
         (
-            "Made by ks-build of kinetics-sounds (clips are trimmed to the annotated span by decoding, audited, measured, and "
-            f"identified by SHA-256) and ks-publish {__version__}. Rebuild it with"
+            "Made by ks-build of kinetics-sounds (clips are trimmed to the annotated span by decoding and encoding, or linked if "
+            "a file already was the span; audited, measured, and identified by SHA-256) "
+            f"and ks-publish {__version__}. Rebuild it with"
         ),
         "",
         "```sh",
@@ -130,6 +131,7 @@ def _counts(facts: Facts) -> list[str]:
             f"Of the ok clips, {flags['silent']} silent and {flags['still']} with a still picture (columns `silent`, `still`); "
             f"{flags['hashed']} with perceptual hashes, which identify re-encoded copies."
         ),
+        *(["", f"{escape(facts.split_leak)}."] if facts.split_leak else []),
         *(["", *table(["other statuses", *counts.splits], lost)] if lost else []),
     ]
 
@@ -175,8 +177,8 @@ def _fingerprints(facts: Facts) -> list[str]:
         "## Fingerprints",
         "",
         (
-            f"*selection* is equal if and only if two datasets have the same clips with the same {labels} in the same splits, "
-            "*content* if the bytes of all clips are equal too. A paper can state the selection to identify the clips it used."
+            f"*selection* is equal if and only if two datasets have the same keys with the same {labels} in the same splits, "
+            f"*content* if the bytes of all clips are equal too. {facts.origin.key} A paper can state both to identify its clips."
         ),
         "",
         *table(["split", "clips", "selection", "content"], rows),

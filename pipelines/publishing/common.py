@@ -22,8 +22,10 @@ from .tables import Row
 VERSION = "1.0.0"
 
 
-def write(out: Path, a: ClipSet, b: ClipSet, keys: Collection[str]) -> None:
+def write(out: Path, a: ClipSet, b: ClipSet, keys: Collection[str], *, different: int) -> None:
     """Write the rows of these keys as splits, with class list and checksums, into a new folder.
+
+    `different`: number of clips left out because they are known to differ.
 
     Raises PublishError if the folder exists, or if two lists lack required fields.
     """
@@ -46,6 +48,7 @@ def write(out: Path, a: ClipSet, b: ClipSet, keys: Collection[str]) -> None:
             "",
             f"- clips: {counts or 'none'}",
             *told,
+            *_other_bytes(a, b, keys, different),
         ]
         classes = f"# labels of {plain(a.name)} and {plain(b.name)}\n" + "".join(f"{label}\n" for label in labels)
         files.write_bytes(new / contents.CLASSES, classes.encode())
@@ -59,6 +62,15 @@ def rebuild(folder: str, *, listed: bool) -> str:
     """The command that builds a common split's clips, from another source than YouTube; `listed`: it consists of lists."""
     classes = f" --classes {folder}/{contents.CLASSES}" if listed else ""
     return f"ks-build --clips {folder}{classes} --source local:DIR --out data/common"
+
+
+def _other_bytes(a: ClipSet, b: ClipSet, keys: Collection[str], different: int) -> list[str]:
+    """Lines of the card about clips whose bytes are not the same in both."""
+    pairs = [(a.rows[key]["sha256"], b.rows[key]["sha256"]) for key in keys]
+    other = sum(None not in pair and len(set(pair)) > 1 for pair in pairs)
+    lines = [f"- with other bytes in the two, alike or not compared: {other}"] if other else []
+    lines += [f"- left out, known to differ in picture or sound: {different}"] if different else []
+    return lines
 
 
 def _listed(a: ClipSet, b: ClipSet, keys: Collection[str]) -> list[Row]:

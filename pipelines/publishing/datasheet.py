@@ -52,6 +52,7 @@ def _composition(facts: Facts) -> dict[str, str]:
     target = (
         "all labels are in `labels`, and the first is `label`" if several else "one per clip, though several may fit"
     )
+    leak = f" {escape(facts.split_leak)}." if facts.split_leak else ""
     return {
         "What do the instances represent?": f"Annotated clips{facts.origin.of}, each with {labels}.",
         "How many instances are there?": f"{facts.annotated} annotated clips, of which {facts.ok} were available ({splits}).",
@@ -63,7 +64,7 @@ def _composition(facts: Facts) -> dict[str, str]:
         "Is any information missing?": "Clips with another status than ok have no measurements.",
         "Are relationships between instances made explicit?": "Clips of one video share `youtube_id`. `ks-publish check` looks "
         "for the same video, the same bytes and similar clips in different splits.",
-        "Are there recommended data splits?": "Yes, those of the files.",
+        "Are there recommended data splits?": f"Yes, those of the files.{leak}",
         "Are there errors, sources of noise, or redundancies?": "Labels are those of the annotators. The columns `silent`, "
         "`still` and `decode_errors` contain measurements.",
         "Is it self-contained?": "It has the clips." if facts.media else facts.origin.self_contained,
@@ -103,7 +104,7 @@ def _uses(origin: Origin) -> dict[str, str]:
     return {
         "Has it been used for any tasks already?": origin.uses,
         "Is there a repository of papers that use it?": NOT_KNOWN,
-        "What else could it be used for?": "Multimodal and continual learning, sound recognition.",
+        "What else could it be used for?": NOT_KNOWN,
         "Could its composition affect future uses?": origin.biases,
         "Are there tasks for which it should not be used?": "Recognising or tracking the people shown.",
     }

@@ -46,8 +46,8 @@ class DiffSettings:
     """
 
     out: Path | None = None
-    """New folder for the common split: clips in both datasets with the same label and split, readable by ks-build --clips. Of
-    two lists it consists of lists, without statuses and checksums."""
+    """New folder for the common split: clips in both datasets with the same label and split, not known to differ in picture or
+    sound, readable by ks-build --clips. Of two lists it consists of lists, without statuses and checksums."""
     json: bool = False
     """Print all differences as JSON on standard output."""
 
@@ -65,7 +65,9 @@ class Difference:
     content: tuple[tuple[Row, Row, Verdict], ...]
     """Clips in both with different bytes: alike, different, or unknown."""
     common: frozenset[str]
-    """Keys of the clips in both, with the same label and split as far as known in both."""
+    """Keys of the clips in both, with the same label and split as far as known in both, but for those of `different`."""
+    different: frozenset[str]
+    """Keys of such clips that are known to differ in picture or sound."""
     same_content: int = field(default=0)
     """Number of clips with the same bytes in both, as far as known."""
     unread_in_a: tuple[str, ...] = ()
@@ -88,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
     a, b = sets.read_both(*(files.user_path(place) for place in places))
     found = difference(a, b)
     if settings.out is not None and found.common:
-        common.write(settings.out, a, b, found.common)
+        common.write(settings.out, a, b, found.common, different=len(found.different))
     if settings.json:
         print(json.dumps(document(a, b, found)))
     else:
@@ -108,17 +110,21 @@ def difference(a: ClipSet, b: ClipSet) -> Difference:
     """Compare two datasets clip by clip."""
     both = [(row, b.rows[key]) for key, row in a.rows.items() if key in b.rows]
     differ = [(ours, theirs) for ours, theirs in both if _contradict(ours, theirs, "sha256")]
+    content = tuple((ours, theirs, likeness.compare(ours, theirs)) for ours, theirs in differ)
+    agreed = frozenset(
+        str(ours["key"])
+        for ours, theirs in both
+        if not (_contradict(ours, theirs, "label") or _contradict(ours, theirs, "split"))
+    )
+    different = agreed & {str(ours["key"]) for ours, _, verdict in content if verdict == "different"}
     return Difference(
         only_in_a=tuple(row for key, row in a.rows.items() if key not in b.rows),
         only_in_b=tuple(row for key, row in b.rows.items() if key not in a.rows),
         label=tuple(pair for pair in both if _contradict(*pair, "label")),
         split=tuple(pair for pair in both if _contradict(*pair, "split")),
-        content=tuple((ours, theirs, likeness.compare(ours, theirs)) for ours, theirs in differ),
-        common=frozenset(
-            str(ours["key"])
-            for ours, theirs in both
-            if not (_contradict(ours, theirs, "label") or _contradict(ours, theirs, "split"))
-        ),
+        content=content,
+        common=agreed - different,
+        different=different,
         unread_in_a=a.unread,
         unread_in_b=b.unread,
         same_content=sum(ours["sha256"] is not None and ours["sha256"] == theirs["sha256"] for ours, theirs in both),
@@ -137,6 +143,7 @@ def document(a: ClipSet, b: ClipSet, found: Difference) -> dict[str, Any]:
         "b": _head(b),
         "same": found.same,
         "common": len(found.common),
+        "left_out_of_common": len(found.different),
         "same_content": found.same_content if a.knows_bytes and b.knows_bytes else None,
         "only_in_a": [_clip(row) | _missing(row, b) for row in found.only_in_a],
         "only_in_b": [_clip(row) | _missing(row, a) for row in found.only_in_b],
@@ -197,7 +204,8 @@ def _lines(a: ClipSet, b: ClipSet, found: Difference) -> Iterator[str]:
     for letter, each in (("a", a), ("b", b)):
         yield f"{letter}: {each.name} ({each.kind}): {plural(len(each.rows), 'clip')}"
     same = found.same_content if a.knows_bytes and b.knows_bytes else "not known (a list has no checksums)"
-    yield f"in both, with the same label and split: {len(found.common)}; with the same bytes: {same}"
+    but = f" (without {len(found.different)} known to differ in picture or sound)" if found.different else ""
+    yield f"in both, with the same label and split: {len(found.common)}{but}; with the same bytes: {same}"
     verdicts = Counter(verdict for _, _, verdict in found.content)
     kinds: Mapping[str, Sequence[str]] = {
         "only in a": [_line(row, _missing(row, b)) for row in found.only_in_a],

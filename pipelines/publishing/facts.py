@@ -135,6 +135,8 @@ class Facts:
     """Options of the command that builds the clips again."""
     shared_names: str
     """Same as `origin.shared_names`."""
+    split_leak: str
+    """Same as `origin.split_leak`."""
     counts: Counts
     creator: str
     url: str
@@ -190,6 +192,9 @@ def shard_facts(dataset: Dataset, published: Published) -> list[str]:
     if not dataset.selection:
         lines.append("selection and content: not known, the set was packed by an older version (run ks-shard again)")
         return lines
-    same = "the same clips" if dataset.selection == published.selection else "not the same clips"
-    lines += [f"selection: {dataset.selection} ({same} as these lists)", f"content: {dataset.content}"]
+    same = "the same" if dataset.selection == published.selection else "not the same"
+    lines += [
+        f"selection: {dataset.selection} ({same} keys, labels and splits as these lists)",
+        f"content: {dataset.content}",
+    ]
     return lines

@@ -22,7 +22,7 @@ from .facts import LICENSES, Counts, Facts, License, license_of
 from .likeness import Hashes
 from .made_from import MadeFrom
 from .options import CREATOR, PublishOptions
-from .origin import origin_of, rebuilt_from, shared_names
+from .origin import origin_of, rebuilt_from, shared_names, split_leak
 from .previous import Previous, previous, refuse_foreign
 from .versions import Changes
 
@@ -253,6 +253,7 @@ def _base(
         origin=origin,
         rebuilt_from=rebuilt_from(made.outcomes, origin),
         shared_names=shared_names(made.outcomes),
+        split_leak=split_leak(made.outcomes),
         counts=counts,
         creator=creator,
         url=options.url or page,

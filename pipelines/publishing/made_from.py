@@ -13,11 +13,13 @@ from kinetics_sounds.quantities import first_of, plural
 
 from .. import list_origin
 from ..manifest_option import NAME
-from .markdown import escape, plain
+from .markdown import code, escape, plain
 
 REPORT = "report.json"
 MAX_BYTES = 1 << 28
 """Maximum size of the report in bytes; a clip takes less than 100."""
+MOST_DIFFERENT = 3
+"""Number of clips that differ from those of the lists that are named."""
 _UNNAMED = "a published folder"
 _OF_CFF = {"version": "version", "url": "url", "license-url": "license"}
 """Fields of a reference in CITATION.cff, and those of `list_origin.FIELDS` that they have."""
@@ -35,6 +37,8 @@ class MadeFrom:
     """Names of other lists' files, without folders."""
     not_requested: int = 0
     """Rows of the lists that had no clip at their publisher, so that they are not in the manifest."""
+    lacking: int = 0
+    """Requested clips of the lists that are rows here without a clip."""
     different: Sequence[str] = ()
     """Keys of the ok clips that differ from the publisher's in picture or sound."""
     compared: bool = True
@@ -92,6 +96,7 @@ def _of_report(report: Mapping[str, Any], made: Manifest) -> MadeFrom:
         published=[each for number, each in enumerate(said) if each not in said[:number]],
         files=list(dict.fromkeys(others)),
         not_requested=sum(counts.get("never_published", 0) for counts in lists["splits"].values()),
+        lacking=sum(each.media is None and each.clip.key in lists.get("lacking", ()) for each in made.outcomes),
         different=sorted(key for key, _, _ in _ok(made) if clips.get(key, "").partition(":")[0] == "different"),
         compared="compared" in report or not said,
     )
@@ -114,6 +119,8 @@ def _is_valid(report: Mapping[str, Any]) -> bool:
     if not isinstance(lists, dict) or not isinstance(compared, dict):
         return False
     files_read, splits, clips = lists.get("files"), lists.get("splits"), compared.get("clips")
+    if not isinstance(lists.get("lacking", {}), dict):
+        return False
     if not isinstance(files_read, list) or not isinstance(splits, dict) or not isinstance(clips, dict):
         return False
     return (
@@ -147,9 +154,15 @@ def card_lines(made_from: MadeFrom, *, hashed: bool) -> list[str]:
     if count := made_from.not_requested:
         were = "was" if count == 1 else "were"
         rows += f" {plural(count, 'row')} without a clip at the publisher {were} not requested, and {were} not counted below."
+    if count := made_from.lacking:
+        rows += f" {plural(count, 'clip')} of the lists {'is' if count == 1 else 'are'} missing here: see the column `status`."
     lines = ["## Made from", "", rows]
     if made_from.different:
-        lines += ["", f"{differing(made_from)}.{' `ks-publish diff` with their folder names them.' if hashed else ''}"]
+        named = first_of(map(code, made_from.different), MOST_DIFFERENT)
+        lines += [
+            "",
+            f"{differing(made_from)}: {named}.{' `ks-publish diff` with their folder names them.' if hashed else ''}",
+        ]
     return lines
 
 

@@ -9,11 +9,15 @@ from kinetics_sounds import classes
 from kinetics_sounds.clip import Outcome
 from kinetics_sounds.clip_names import ONE_OF_SEVERAL
 
+from .. import several_splits
+
 YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]")
 """ID of a YouTube video: 64 bits in base 64, of which the last character holds four."""
 ONLY_YOUTUBE = ("youtube", "cvdf")
 """Sources that have no other videos than those of YouTube."""
-IN_DIR = "DIR has the videos; whole ones: add --local.trimmed no"
+IN_DIR = (
+    "DIR has the videos; whole videos: add --local.trimmed no; files that are the clips themselves: --local.trimmed yes"
+)
 """What DIR is in a command with --source local:DIR."""
 YOUTUBE_TERMS = "https://www.youtube.com/t/terms"
 """Terms of use of YouTube's videos."""
@@ -53,6 +57,8 @@ class Origin:
     uses: str
     sensitive: str
     """What personal information there is."""
+    key: str
+    """What a clip's key identifies."""
 
 
 _TO_REMOVE = (
@@ -90,6 +96,7 @@ KINETICS = Origin(
     biases="Videos and labels reflect who uploads to YouTube and what was searched for.",
     uses="Audio-visual self-supervised learning and action recognition, in the papers that use Kinetics-Sounds.",
     sensitive="Ids of public YouTube videos that show people, whose owners may remove them.",
+    key="A key is a video on YouTube and its span.",
 )
 YOUTUBE = Origin(
     prefix="",
@@ -114,6 +121,7 @@ YOUTUBE = Origin(
     biases=KINETICS.biases,
     uses=_NOT_KNOWN,
     sensitive=KINETICS.sensitive,
+    key=KINETICS.key,
 )
 OWN = Origin(
     prefix="",
@@ -135,6 +143,7 @@ OWN = Origin(
     biases=_NOT_KNOWN,
     uses=_NOT_KNOWN,
     sensitive="The videos may show people.",
+    key="A key is a file's name and its span, whatever the file shows: only content tells another video of the same name.",
 )
 
 
@@ -183,6 +192,16 @@ def shared_names(outcomes: Iterable[Outcome]) -> str:
     are = "clip is" if count == 1 else "clips are"
     told = f"{count} ok {are} of a file whose name another, different file had too: rebuilt elsewhere, it may be the other one"
     return told if count else ""
+
+
+def split_leak(outcomes: Iterable[Outcome]) -> str:
+    """How many videos have ok clips in more than one split, and what that means; empty if none has."""
+    there = [each for each in outcomes if each.media]
+    found = several_splits.in_several_splits(each.clip for each in there)
+    names = {each.clip.youtube_id for each in there if ONE_OF_SEVERAL in each.detail}
+    shared = several_splits.in_several_splits(each.clip for each in there if each.clip.youtube_id in names)
+    several = f"; {shared['videos']} of these may be several videos of one name" if shared else ""
+    return f"{several_splits.text(found)}{several}" if found else ""
 
 
 def rebuilt_from(outcomes: Iterable[Outcome], origin: Origin) -> str:

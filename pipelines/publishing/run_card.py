@@ -50,7 +50,7 @@ def card(found: Published, *, place: str, licence: str, dataset: str) -> str:
         *_loading(place),
         *_data(facts, dataset),
         *_scores(found.results, facts),
-        *_settings(config, found.state.get(CHANGED)),
+        *_settings(config, facts.get(CHANGED, []), step=found.state["step"]),
     ]
     return "\n".join(lines) + "\n"
 
@@ -73,7 +73,8 @@ def _what(found: Published) -> str:
         if audio
         else f"A video and an audio encoder ({backbone})"
     )
-    val_split = config.get("val_split") if "best" in found.state else None
+    best = found.state.get("best")
+    val_split = best and best.get("split", config.get("val_split"))
     selected = f" It is the best checkpoint on the split {escape(str(val_split))}, so its scores there are optimistic."
     return (
         f"{networks}, trained by {method} with kinetics-sounds {version}: {found.state['step']:,}"
@@ -234,15 +235,17 @@ def _is_certain(scores: Mapping[str, float], name: str) -> bool:
     return name.endswith("_chance") and scores[name] >= 100
 
 
-def _settings(config: Mapping[str, Any], changes: list[dict[str, Any]] | None) -> list[str]:
-    """The main settings, and what was changed when the run was resumed."""
+def _settings(config: Mapping[str, Any], changes: Sequence[Mapping[str, Any]], *, step: int) -> list[str]:
+    """The main settings, and what was changed when the run was resumed, before the published step and after it."""
     named = [
         f"{name} {escape(str(config[name]))}" for name in ("view", "encoders", "precision", "seed") if name in config
     ]
-    told = "all settings that affect training are in `config.yaml`."
-    if changes:
-        told = (
-            f"the run was resumed with {escape(format_changes(changes))}, so it is not one that `config.yaml` alone makes "
-            "again: that has the settings of its end."
-        )
-    return ["## Settings", "", f"{', '.join(named)}; {told}", ""]
+    before, later = ([each for each in changes if (each["step"] >= step) is after] for after in (False, True))
+    told = [f"the run was resumed with {escape(format_changes(before))}"] if before else []
+    if later:
+        told.append(f"`config.yaml` has the settings of a later resume: {escape(format_changes(later))}")
+    elif before:
+        told.append("`config.yaml` has the settings of its end")
+    else:
+        told.append("all settings that affect training are in `config.yaml`")
+    return ["## Settings", "", f"{'; '.join([', '.join(named), *told])}.", ""]

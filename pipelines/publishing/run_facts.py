@@ -41,18 +41,8 @@ CONFIG = (
 """Settings in config.yaml that affect training, together with those of the run's method, backbones and view."""
 RESULT = (
     *("probe", "recipe", "checkpoint", "intervals", "on_split", "fingerprint", "selection", "content", "trained_on"),
-    *(
-        "versions",
-        "fit_split",
-        "fit_fingerprint",
-        "samples",
-        "clips",
-        "features",
-        "settings",
-        "classes",
-        "note",
-        "scores",
-    ),
+    *("versions", "fit_split", "fit_fingerprint", "samples", "clips", "features"),
+    *("settings", "classes", "note", "scores"),
     *("tuned", "best_on", "epochs", "batch", "clips_per_video", "vote", "modality", "layers", "best", "best_on_top1"),
     *("clusters", "windows", "seconds", "view_seconds", "fit_clips", "layer", "seen_in_training"),
     *("uses", "options", "given", "folds", "papers", CHANGED),
@@ -109,8 +99,8 @@ def collect(run: Path, checkpoint: str) -> Published:
     facts, config = _facts(run), read_config(run)
     path = _checkpoint(run, checkpoint)
     state = _state(path)
-    if CHANGED in state:
-        facts[CHANGED] = state[CHANGED]
+    if checkpoint != "last":
+        state |= _best(_checkpoint(run, "last"), state["step"])
     name = path.name.removesuffix(".old")
     results, left_out = _results(run, name, facts)
     return Published(
@@ -160,7 +150,7 @@ def _facts(run: Path) -> dict[str, Any]:
         and re.fullmatch(r"[0-9a-f]{40,64}", str(git.get("commit")))
     ):
         facts["git"] = {"commit": git["commit"], "changed": False}
-    return facts
+    return facts | _changed(told)
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -204,12 +194,20 @@ def _state(path: Path) -> dict[str, Any]:
     if not all(type(told.get(name)) is int for name in STATE[:2]):
         raise RunError(f"{path / 'state.json'}: lacks its schema and step; use another --checkpoint")
     kept = {name: told[name] for name in STATE if type(told.get(name)) is int}
-    best = told.get("best")
-    if isinstance(best, dict) and best.get("step") == kept["step"] and _is_number(best.get("value")):
-        kept["best"] = {"step": best["step"], "value": best["value"]}
-    if are_changes(changes := told.get(CHANGED)):
-        kept[CHANGED] = clean(changes)
-    return kept
+    return kept | _changed(told)
+
+
+def _changed(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What was changed on resume; nothing if nothing was."""
+    return {CHANGED: clean(changes)} if are_changes(changes := told.get(CHANGED)) and changes else {}
+
+
+def _best(last: Path, step: int) -> dict[str, Any]:
+    """The best validation of a run whose last checkpoint is this, if it was at `step`; else nothing."""
+    best = _read(last / "state.json", "use another --checkpoint").get("best")
+    if not isinstance(best, dict) or best.get("step") != step or not _is_number(best.get("value")):
+        return {}
+    return {"best": {name: clean(best[name]) for name in ("step", "value", "split") if name in best}}
 
 
 def _checkpoint(run: Path, name: str) -> Path:

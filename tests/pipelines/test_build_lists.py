@@ -282,7 +282,7 @@ def test_other_bytes_and_lacking_clips_are_told(
     }
     assert found["lists"]["selection_built"] != found["lists"]["selection"]
     shown = capsys.readouterr().out
-    assert "the selection is not that of the lists: 1 of the requested clips are missing" in shown
+    assert "the selection is not that of the lists: 1 of the requested clips is missing" in shown
     assert "  unknown: bbbbbbbbbbb_000000_000002" in shown
 
 

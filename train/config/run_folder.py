@@ -245,6 +245,11 @@ def shards_to_evaluate(given: Address | None, facts: Mapping[str, Any]) -> Addre
     return shards
 
 
+def split_of_best(folder: Path, best: Mapping[str, Any]) -> str | None:
+    """Split that the best checkpoint of a run was chosen on; runs of 0.2.0 have it only as the last `val_split`."""
+    return best["split"] if "split" in best else reopen(folder).settings.val_split
+
+
 def default_eval_split(splits: Collection[str]) -> str | None:
     """Default split to evaluate on: test, else val, else None."""
     return next((split for split in ("test", "val") if split in splits), None)

@@ -1,5 +1,6 @@
 """Settings of a training run, read from the command line, a recipe or config.yaml."""
 
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,8 +11,9 @@ import yaml
 
 from kinetics_sounds import cores, plugins
 from kinetics_sounds.address import Address
-from kinetics_sounds.config_text import load_config, read_config
+from kinetics_sounds.config_text import dump_config, load_config, read_config
 from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.quantities import first_of
 from kinetics_sounds.renamed import current
 from kinetics_sounds.settings import Layers, Parsed, parse
 
@@ -20,6 +22,7 @@ from ..data import dataset
 from ..optim.optimizer import Optim
 from . import recipes
 
+log = logging.getLogger("kinetics_sounds")
 _TRAIN = __package__.rpartition(".")[0]
 PLUGINS = {
     "method": f"{_TRAIN}.methods",
@@ -232,9 +235,10 @@ def _document(config: Path) -> dict[str, Any]:
 
 
 def _find_config(name: str, argv: Sequence[str] | None) -> Path | Layers:
-    """Resolve `--config`; of a run's config.yaml, pass over the options of modules that it does not use.
+    """Resolve `--config`; of a run's config.yaml, pass over the options of modules that neither it nor `argv` chooses.
 
-    Raises SettingsError if a module that it uses is not installed, unless `argv` names another.
+    Warns of groups that are of no module here: of one that is not installed, or a typo. Raises SettingsError if a module that
+    it uses is not installed, unless `argv` names another.
     """
     found = recipes.find_recipe(name)
     if isinstance(found, Layers) or not recipes.is_of_a_run(found) or not (document := _document(found)):
@@ -243,9 +247,14 @@ def _find_config(name: str, argv: Sequence[str] | None) -> Path | Layers:
         if not named(argv, each) and (missing := missing_module(each, document.get(each))):
             raise SettingsError(f"{found}: {missing}")
     chosen = [document.get(each, getattr(TrainSettings, each)) for each in MODULES]
-    used = {*TrainSettings.__dataclass_fields__, *(each for each in groups() if each in chosen)}
+    chosen += [word.rpartition("=")[2] for word in (sys.argv[1:] if argv is None else argv)]
+    known = {*TrainSettings.__dataclass_fields__, *groups()}
+    used = {*TrainSettings.__dataclass_fields__, *(each for each in known if each in chosen)}
     kept = {each: value for each, value in document.items() if each in used or not isinstance(value, dict)}
-    return Layers(found, (yaml.safe_dump(kept, sort_keys=False, allow_unicode=True),))
+    if strange := [each for each in document if each not in (*kept, *known, *chosen)]:
+        told = first_of(f"{each!r:.80}{plugins.nearest(str(each), known, cutoff=0.7)}" for each in strange)
+        log.warning("%s: ignores the options of %s: no method, backbone or view here has that name", found, told)
+    return found if len(kept) == len(document) else Layers(found, (dump_config(kept),))
 
 
 def check(settings: TrainSettings) -> None:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -75,6 +75,9 @@ class Loading:
 class Batches:
     """Iterator over batches on the device, in the order of the requests, with loading statistics."""
 
+    memory_logged: ClassVar[bool] = False
+    """Whether this process has logged its loader's memory: once is enough, though each validation has a loader."""
+
     def __init__(
         self,
         samples: Samples,
@@ -84,11 +87,9 @@ class Batches:
         loading: Loading,
         replacements: Callable[[Request], Iterator[int]],
         bad_log: BadSampleLog,
-        logs_memory: bool = False,
     ) -> None:
         """Start loading batches of at most `rows` rows; `replacements` yields candidates to replace a bad sample."""
         self.samples, self.rows, self.loading = samples, rows, loading
-        self._logs_memory = logs_memory
         self._requests = iter(requests)
         self._replacements, self._bad_log = replacements, bad_log
         self._choices: dict[tuple[int | None, int], Iterator[int]] = {}
@@ -245,7 +246,7 @@ class Batches:
         needed = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in shapes.values())
         folder, free = room()
         log.log(
-            logging.INFO if self._logs_memory else logging.DEBUG,
+            logging.DEBUG if Batches.memory_logged else logging.INFO,
             "loader: %s (%s), %d prefetched batches: %s of shared memory, %s free in %s",
             *(
                 plural(self.loading.workers, "worker"),
@@ -256,6 +257,7 @@ class Batches:
                 folder,
             ),
         )
+        Batches.memory_logged = True
         if needed > free:
             raise RunError(
                 f"{folder}: has {byte_size(free)} free, but {self.loading.prefetch_batches} prefetched batches need "
@@ -306,7 +308,6 @@ def train_batches(samples: Samples, order: Order, *, loading: Loading, bad_log: 
         loading=loading,
         replacements=order.replacements,
         bad_log=bad_log,
-        logs_memory=True,  # not of each validation
     )
     with closing(batches), prefetch.prefetch(samples.split, order):
         yield batches

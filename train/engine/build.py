@@ -150,8 +150,8 @@ class EncodersOnly(Method):
 
 def _build(parsed: Parsed[SomeSettings], data: Data) -> ModelBundle:
     chosen = parsed.settings
-    gone = not data.samples and missing_module("method", chosen.method)
-    method = None if gone else plugins.load(PLUGINS["method"], chosen.method)
+    needed = bool(data.samples) or not missing_module("method", chosen.method)
+    method = plugins.load(PLUGINS["method"], chosen.method) if needed else None
     video_backbone, audio_backbone = (plugins.load(PLUGINS["backbone"], name) for name in backbones_of(chosen))
     view = plugins.load(PLUGINS["view"], chosen.view)
     view_settings = parsed.groups[chosen.view]

@@ -53,7 +53,8 @@ def _is_number(value: object) -> bool:
 def _is_best(value: object) -> bool:
     return (
         isinstance(value, dict)
-        and value.keys() == {"step", "value"}
+        and value.keys() | {"split"} == {"step", "value", "split"}
+        and isinstance(value.get("split"), str | None)
         and _is_count(value["step"])
         and _is_number(value["value"])
     )

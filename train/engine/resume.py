@@ -15,7 +15,7 @@ from torch import nn
 from kinetics_sounds import __version__, plugins
 from kinetics_sounds.address import Address
 from kinetics_sounds.errors import RunError
-from kinetics_sounds.resumed import CHANGED
+from kinetics_sounds.resumed import CHANGED, DATA
 from kinetics_sounds.settings import Parsed
 from kinetics_sounds.stream import Split
 
@@ -50,9 +50,6 @@ FREE = (
 )
 """Settings that may change on resume: where and how it runs, and how long (schedules adapt to the new length)."""
 
-DATA = ("fingerprint", "data_recipe")
-"""Facts that say which clips a set has, and how they were packed."""
-
 MICRO_BATCHES = "micro_batches"
 """Key of state.json: micro-batches are slices of the global batch, not of each rank's rows (decision 15)."""
 NORM_SAMPLES = "norm_samples"
@@ -72,8 +69,8 @@ class TrainProgress:
 
     step: int = 0
     plateau: Plateau = field(default_factory=Plateau)
-    best: dict[str, float] | None = None
-    """Step and value of the best validation; higher is better."""
+    best: dict[str, Any] | None = None
+    """Step, value and split of the best validation; higher is better."""
     of_steps: int | None = None
     """Planned steps of the run when it was saved."""
     first_probe: dict[str, float] | None = None
@@ -88,15 +85,15 @@ class TrainProgress:
         """Step of the best validation."""
         return None if self.best is None else int(self.best["step"])
 
-    def after(self, values: Mapping[str, float], *, step: int, optim: Optim) -> "TrainProgress":
-        """Progress after a validation. The criterion is val_top1 if available, else the negative val_loss."""
+    def after(self, values: Mapping[str, float], *, step: int, optim: Optim, split: str) -> "TrainProgress":
+        """Progress after a validation on a split. The criterion is val_top1 if available, else the negative val_loss."""
         value = values["val_top1"] if "val_top1" in values else -values["val_loss"]
         better = math.isfinite(value) and (self.best is None or value > self.best["value"])
         return replace(
             self,
             step=step,
             plateau=self.plateau.after(value, patience=optim.patience),
-            best={"step": step, "value": value} if better else self.best,
+            best={"step": step, "value": value, "split": split} if better else self.best,
         )
 
     def state(self, components: TrainComponents) -> dict[str, Any]:
@@ -208,9 +205,10 @@ def restore(
             f"batch norms: over {components.norm_samples} samples from here on (was {before}), so the run equals neither; the "
             "same --devices and --sync_bn resume it unchanged"
         )
-        differ.append((NORM_SAMPLES, before, components.norm_samples))
+        differ.append(("samples per batch norm", before, components.norm_samples))
     if of_steps not in (None, steps):
         differ.append(("steps", of_steps, steps))
+    best = told.get("best")
     checkpoint.load_model(path, model)
     checkpoint.load_optimizer(path, model, components.optimizer)
     components.train_step.load(told.get("scaler") or {})
@@ -218,12 +216,25 @@ def restore(
     return TrainProgress(
         step=int(told["step"]),
         plateau=Plateau(**told.get("plateau", {})),
-        best=told.get("best"),
+        best=best and {**best, "split": run_folder.split_of_best(out, best)},
         of_steps=of_steps,
         first_probe=told.get("first_probe"),
         computed_on=tuple(told.get(COMPUTED_ON) or ()),
         changed=(*(told.get(CHANGED) or ()), *(_change(told["step"], *each) for each in differ)),
     )
+
+
+def selected_on(reached: TrainProgress, split: str | None, world: World) -> TrainProgress:
+    """Progress that compares validations on this split alone: a best one on another is no longer one, which is printed."""
+    if reached.best is None or split in (None, reached.best["split"]):
+        return reached
+    before = reached.best["split"]
+    world.print_main(
+        f"best checkpoint: chosen on {split} from here on; that of step {reached.best_step}, chosen on {before}, is kept only as "
+        "long as others (--keep)"
+    )
+    changed = (*reached.changed, _change(reached.step, "val_split", before, split))
+    return replace(reached, best=None, plateau=Plateau(cuts=reached.plateau.cuts), changed=changed)
 
 
 def _differing(

@@ -83,7 +83,7 @@ def train(
         world.print_main(f"trained: {reached.step} steps were done already{fewer}; checkpoint: {last}")
         return DONE
     _say_if_rates_change(its, reached)
-    reached = _computing_here(its, reached)
+    reached = _computing_here(its, resume.selected_on(reached, settings.val_split, world))
     facts |= {resume.COMPUTED_ON: reached.computed_on, **reached.history}
     if world.is_main:
         files.write_bytes(out / "config.yaml", run_folder.config_text(parsed).encode())
@@ -149,11 +149,14 @@ def _computing_here(its: _Run, reached: TrainProgress) -> TrainProgress:
 
 def _say_if_rates_change(its: _Run, reached: TrainProgress) -> None:
     """Say so if a run goes on with another number of steps, and its learning rates depend on it."""
-    schedules = {its.settings.optim.schedule, *its.settings.optim.schedules.values()}
+    optim, before = its.settings.optim, reached.of_steps
+    if before in (None, its.steps):
+        return
+    schedules = {optim.schedule, *optim.schedules.values()}
     bends = its.components.bundle.method.follows_steps or not schedules.isdisjoint(("cosine", "multistep"))
-    if reached.of_steps not in (None, its.steps) and bends:
+    if bends or (schedules != {"fixed"} and min(before, its.steps) < optim.warmup_steps):
         its.world.print_main(
-            f"schedule: {its.steps} steps now, {reached.of_steps} before; learning rates follow the new length from here on, so "
+            f"schedule: {its.steps} steps now, {before} before; learning rates follow the new length from here on, so "
             "the run equals neither"
         )
 
@@ -263,7 +266,7 @@ def _validated(its: _Run, val: stream.Split, step: int, reached: TrainProgress, 
         world=its.world,
     )
     metrics.validated(step, values)
-    return reached.after(values, step=step, optim=its.settings.optim)
+    return reached.after(values, step=step, optim=its.settings.optim, split=val.name)
 
 
 def _probed(its: _Run, step: int, reached: TrainProgress, metrics: Metrics) -> TrainProgress:
@@ -285,7 +288,7 @@ def _probed(its: _Run, step: int, reached: TrainProgress, metrics: Metrics) -> T
     report(step, values, first, its.world)
     reached = dataclasses.replace(reached, first_probe=first)
     if step and not built.method.validates:
-        return reached.after({"val_top1": values["probe_top1"]}, step=step, optim=settings.optim)
+        return reached.after({"val_top1": values["probe_top1"]}, step=step, optim=settings.optim, split=its.val.name)
     return reached
 
 

@@ -18,6 +18,7 @@ from kinetics_sounds.stream import Split
 from ..config import run_folder
 from ..config.settings import PLUGINS
 from ..data.dataset import Cached, open_split, shared_samples
+from ..engine import checkpoint, checkpoint_state
 from .encoders import Encoders, of_pictures
 
 
@@ -115,22 +116,27 @@ def seen_in_training(
     return shared_samples(settings, shards, dataset, own, on)
 
 
-def selected_on(settings: Selected, facts: Mapping[str, Any], dataset: Dataset) -> str | None:
-    """Split that the checkpoint was selected on, if it is the best one and the run was trained on this set, else None."""
-    if settings.checkpoint != "best" or all(
-        each.fingerprint != facts["fingerprint"] for each in dataset.every_split.values()
-    ):
+def selected_on(settings: Selected, path: Path | None, facts: Mapping[str, Any], dataset: Dataset) -> str | None:
+    """Split that the checkpoint `path` was selected on, if it is the best one and the run was trained on this set, else None.
+
+    The last one of a run was not selected, even if it is the best; that of a published run was if its state says so.
+    """
+    its_set = any(each.fingerprint == facts["fingerprint"] for each in dataset.every_split.values())
+    published = not (settings.run / "metrics.jsonl").is_file()
+    if path is None or not its_set or (settings.checkpoint == "last" and not published):
         return None
-    return run_folder.reopen(settings.run).settings.val_split
+    last = checkpoint.find(settings.run / "checkpoints", "last")
+    best = checkpoint_state.read_state(last).get("best")
+    if best is None or best["step"] != checkpoint_state.read_state(path)["step"]:
+        return None
+    return run_folder.split_of_best(settings.run, best)
 
 
 def note_selected(selected: str | None, on: str) -> list[str]:
     """A line for users if the checkpoint was selected on the split that it is evaluated on, else none."""
     if selected != on:
         return []
-    return [
-        f"note: --checkpoint best was selected on the split {on!r}, which it is evaluated on: scores are optimistic"
-    ]
+    return [f"note: the checkpoint was selected on the split {on!r}, which it is evaluated on: scores are optimistic"]
 
 
 def _seen_of_another_set(settings: Cached, shards: Address, facts: Mapping[str, Any], on: str) -> int | None:

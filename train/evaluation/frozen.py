@@ -129,7 +129,7 @@ def run(modules: Mapping[str, ModuleType], parsed: Parsed[EvalSettings]) -> int:
         if not world.is_main:
             return DONE
         of_split = results.of_split(settings, shards, dataset, on, facts)
-        selected = selected_on(settings, facts, dataset)
+        selected = selected_on(settings, encoders.checkpoint, facts, dataset)
         printed: list[tuple[dict[str, Any], Path]] = []
         for each in probes:
             head = results.head(each.name, settings.run, facts, encoders.checkpoint, **of_split)

@@ -129,6 +129,16 @@ def test_other_bytes_are_alike_or_different_by_their_hashes(
     assert found["a"]["selection"] == found["b"]["selection"]
     assert found["a"]["content"] != found["b"]["content"]
 
+    out = tmp_path / "common"
+    assert (found["common"], found["left_out_of_common"]) == (2, 1)
+    assert publish.main(["diff", str(tmp_path / "a/out"), str(tmp_path / "b/out"), "--out", str(out)]) == 1
+    told = "in both, with the same label and split: 2 (without 1 known to differ in picture or sound); with the same bytes: 0\n"
+    assert told in capsys.readouterr().out
+    assert {str(row["key"]) for row in contents.rows_of(out)} == {clip(0).key, clip(2).key}
+    card = (out / "README.md").read_text()
+    assert "\n- with other bytes in the two, alike or not compared: 2\n" in card
+    assert "\n- left out, known to differ in picture or sound: 1\n" in card
+
 
 def test_a_manifest_of_other_bytes_is_told_how_it_can_be_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -149,9 +159,11 @@ def test_the_common_split_is_what_both_say_alike(tmp_path: Path, capsys: pytest.
     assert publish.main(["diff", str(a), str(b), "--out", str(out)]) == 1
 
     rebuild = "ks-build --clips {} --source local:DIR --out data/common"
-    whole = "DIR has the videos; whole ones: add --local.trimmed no"
+    whole = "DIR has the videos; whole videos: add --local.trimmed no; files that are the clips themselves: --local.trimmed yes"
     assert f"rebuild it with: {rebuild.format(out)}    # {whole}\n" in capsys.readouterr().out
-    assert f"`{rebuild.format('FOLDER')}`" in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert f"`{rebuild.format('FOLDER')}` ({whole})" in card
+    assert ("other bytes" in card, "left out" in card) == (False, False)
     keys = {str(row["key"]) for row in contents.rows_of(out)}
     assert keys == {each.clip.key for each in other if each.media}
     assert list(check.check(out, with_croissant=False)) == []

@@ -172,7 +172,10 @@ def test_the_card_of_own_videos_is_rebuilt_from_their_folder(origin: str, tmp_pa
     """ks-build without a source would ask YouTube for them."""
     card = (of(origin, tmp_path) / "README.md").read_text()
 
-    own = " --source local:DIR    # DIR has the videos; whole ones: add --local.trimmed no"
+    own = (
+        " --source local:DIR    # DIR has the videos; whole videos: add --local.trimmed no; files that are the clips "
+        "themselves: --local.trimmed yes"
+    )
     assert f"\n{pip_install(comment=True)}\nks-build --clips FOLDER{own if origin == 'own' else ''}\n" in card
 
 
@@ -280,6 +283,65 @@ def test_clips_whose_files_name_is_not_unique_are_told(tmp_path: Path, capsys: p
     assert f"\n{told}.\n" in (published(tmp_path / "a", made) / "README.md").read_text()
     assert f"manifest.parquet: {told}\n" in capsys.readouterr().err
     assert "whose name" not in (published(tmp_path / "b", made[2:]) / "README.md").read_text()
+
+
+LEAKING = ((0, "train"), (10, "val"))
+"""Start and split of the clips of each video."""
+
+
+def test_videos_in_several_splits_are_told_in_card_and_datasheet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [outcome(Clip(name, start, 10 + start, "bowling", split)) for name in "ab" for start, split in LEAKING]
+    told = "2 videos have clips in more than one split (such as a: train, val), so scores may be too high"
+    one = published(tmp_path / "one", made, labels=("bowling",))
+    assert f"manifest.parquet: {told}; ks-publish check" in capsys.readouterr().err
+
+    several = [replace(made[0], detail=ONE_OF_SEVERAL), *made[1:]]
+    two = published(tmp_path / "two", several, labels=("bowling",))
+    for out, more in ((one, ""), (two, "; 1 of these may be several videos of one name")):
+        assert f"\n{markdown.escape(told + more)}.\n" in (out / "README.md").read_text()
+        assert f" Yes, those of the files. {markdown.escape(told + more)}.\n" in (out / "DATASHEET.md").read_text()
+    none = published(tmp_path / "none", made[:1], labels=("bowling",))
+    assert "more than one split" not in (none / "README.md").read_text() + (none / "DATASHEET.md").read_text()
+
+
+def test_the_same_bytes_under_two_labels_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other, same = clip(0), clip(1), clip(3)
+    assert one.label == same.label
+    published(tmp_path / "a", [outcome(one, sha256="0" * 64), outcome(same, sha256="0" * 64), outcome(other)])
+    assert "bytes" not in capsys.readouterr().err
+
+    out = published(tmp_path / "b", [outcome(one, sha256="0" * 64), outcome(other, sha256="0" * 64)])
+    told = (
+        f"clips with the same bytes have different labels: {one.key}, {other.key}; ks-publish check {out} lists them\n"
+    )
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("origin", ["kinetics", "own"])
+def test_the_card_says_what_a_selection_identifies(origin: str, tmp_path: Path) -> None:
+    card = (of(origin, tmp_path) / "README.md").read_text()
+
+    assert (
+        "*selection* is equal if and only if two datasets have the same keys with the same labels in the same" in card
+    )
+    assert ("is a video on YouTube and its span" in card) == (origin == "kinetics")
+    assert ("is a file's name and its span, whatever the file shows" in card) == (origin == "own")
+
+
+def test_card_and_datasheet_say_that_clips_may_be_linked(tmp_path: Path) -> None:
+    out = published(tmp_path, outcomes())
+
+    assert "by decoding and encoding, or linked if a file already was the span;" in (out / "README.md").read_text()
+    assert "by decoding and encoding (or linked, if a file already was the span)" in (out / "DATASHEET.md").read_text()
+
+
+def test_the_datasheet_guesses_no_uses(tmp_path: Path) -> None:
+    assert (
+        "**What else could it be used for?** Not known."
+        in (published(tmp_path, outcomes()) / "DATASHEET.md").read_text()
+    )
 
 
 def test_the_datasheet_has_the_headings_of_its_authors(tmp_path: Path) -> None:

@@ -140,6 +140,8 @@ def test_clips_that_differ_are_counted_among_those_that_are_published(
     assert "\n4 of the clips differ in picture or sound from the publisher's clip of the same key: results" in card_of(
         out
     )
+    named = ", ".join(f"`{key}`" for key in keys[:3])
+    assert f" results on the two sets may differ: {named} and 1 more." in card_of(tmp_path / "a/out")
     assert f"results on the two sets may differ: {', '.join(keys[:3])} and 1 more\n" in capsys.readouterr().out
 
 
@@ -162,6 +164,28 @@ def test_rows_that_the_publisher_did_not_have_are_counted(tmp_path: Path) -> Non
 
     told = "10 rows without a clip at the publisher were not requested, and were not counted below.\n"
     assert told in card_of(publish_with(tmp_path, outcomes(), document))
+
+
+def test_clips_of_the_lists_that_are_missing_here_are_counted_among_the_rows(tmp_path: Path) -> None:
+    document = report(outcomes(), listed("a.csv", K32))
+    document["lists"]["lacking"] = {clip(0).key: "private", clip(5).key: "private", "left_out_000000_000010": "removed"}
+
+    told = " 2 clips of the lists are missing here: see the column `status`.\n"
+    assert told in card_of(publish_with(tmp_path / "a", outcomes(), document))
+    assert "missing here" not in card_of(
+        publish_with(tmp_path / "b", outcomes(), report(outcomes(), listed("a.csv", K32)))
+    )
+
+
+def test_a_set_with_the_name_of_the_one_it_was_made_from_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = report(outcomes(), listed("a.csv", K32))
+    publish_with(tmp_path / "a", outcomes(), document, "--name", "k32")
+    assert "\nname: k32 (--name chooses another)\nmade from: " in capsys.readouterr().out
+
+    publish_with(tmp_path / "b", outcomes(), document, "--name", "mine")
+    assert "name chooses" not in capsys.readouterr().out
 
 
 def test_a_filtered_copy_is_made_from_the_same_lists(tmp_path: Path) -> None:
@@ -217,6 +241,7 @@ DAMAGED, OTHER = "is damaged", "is of other clips than the manifest"
         (report(outcomes(), listed("a.csv", K32), compared=7), DAMAGED, DAMAGED),
         (report(outcomes(), listed("a.csv", K32), compared={"clips": {clip(1).key: 7}}), DAMAGED, DAMAGED),
         (report(outcomes(), {"file": 7, "published": None}), DAMAGED, DAMAGED),
+        (report(outcomes(), lists={"files": [], "splits": {}, "lacking": 7}), DAMAGED, DAMAGED),
         (report(outcomes(), {"file": "a", "published": [1]}), DAMAGED, DAMAGED),
         ({key: value for key, value in report(outcomes()).items() if key != "lists"}, "", ""),
     ],

@@ -164,7 +164,7 @@ class TestFolder:
         card = (out / "README.md").read_text()
         assert "train 3 samples in 1 shard" in card.replace("\\", "")
         assert selection in card
-        assert "not the same clips" in card
+        assert "(not the same keys, labels and splits as these lists)" in card
         assert WORD not in str(bytes_of(out))
 
         index.write(shards / layout.DATASET, index.Dataset(**{**_fields(shards), "selection": ""}))

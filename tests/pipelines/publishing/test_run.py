@@ -211,7 +211,7 @@ def test_a_run_that_is_not_finished_is_noted(
 
 
 def test_the_card_tells_what_was_changed_when_the_run_was_resumed(trained: Path, tmp_path: Path) -> None:
-    """Of the checkpoint of step 400 nothing was changed yet."""
+    """Of the checkpoint of step 400 nothing was changed yet, but `config.yaml` is that of the run's end."""
     changes = [
         {"step": 400, "setting": "optim.lr", "before": 0.1, "after": 0.2},
         {"step": 400, "setting": "mine.place", "before": f"/home/{WORD}/a", "after": "b"},
@@ -226,21 +226,61 @@ def test_the_card_tells_what_was_changed_when_the_run_was_resumed(trained: Path,
     assert (
         "the run was resumed with optim.lr 0.2 from step 400 on (was 0.1), mine.place b from step 400" in cards["last"]
     )
-    assert "all settings that affect training are in `config.yaml`" not in cards["last"]
+    assert "; `config.yaml` has the settings of its end.\n" in cards["last"]
     assert read(tmp_path / "last", "run.json")[CHANGED][0] == changes[0]
     assert [place for place, text in told(tmp_path / "last") if WORD in text] == []
-    assert "all settings that affect training are in `config.yaml`" in cards["best"]
-    assert CHANGED not in read(tmp_path / "best", "run.json")
+    later = "`config.yaml` has the settings of a later resume: optim.lr 0.2 from step 400 on (was 0.1), mine.place b"
+    assert f"seed 0; {later}" in cards["best"]
+    assert not any("all settings that affect training" in card for card in cards.values())
+    assert CHANGED not in read(tmp_path / "best", "checkpoints/step-00000400/state.json")
+
+
+def test_the_card_tells_of_a_resume_that_came_to_no_checkpoint(trained: Path, tmp_path: Path) -> None:
+    """The first change is the last checkpoint's own; a kill came after config.yaml and run.json of the second were written."""
+    changes = [
+        {"step": step, "setting": "optim.lr", "before": lr, "after": lr + 0.25} for step, lr in ((400, 0), (500, 0.25))
+    ]
+    path = trained / "checkpoints/step-00000500/state.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), CHANGED: changes[:1]}))
+    (trained / "run.json").write_text(json.dumps(FACTS | {CHANGED: changes}))
+    assert publish(trained, f"--out={tmp_path / 'out'}") == 0
+
+    said = (
+        "seed 0; the run was resumed with optim.lr 0.25 from step 400 on (was 0); `config.yaml` has the settings of a later "
+        "resume: optim.lr 0.5 from step 500 on (was 0.25).\n"
+    )
+    assert said in (tmp_path / "out/README.md").read_text().replace("\\", "")
+
+
+def test_what_was_changed_before_a_result_is_published_with_it(trained: Path, tmp_path: Path) -> None:
+    changes = [{"step": 400, "setting": "steps", "before": 400, "after": 500}]
+    write(trained, "knn", result(**{CHANGED: changes}))
+    assert publish(trained, f"--out={tmp_path / 'out'}") == 0
+
+    assert read(tmp_path / "out", "results/knn.json")[CHANGED] == changes
 
 
 def test_the_card_names_the_split_that_the_checkpoint_was_selected_on(trained: Path, tmp_path: Path) -> None:
-    """The one of step 400 is the best."""
-    (trained / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"val_split": "test"}))
-    for name in ("best", "last"):
-        assert publish(trained, f"--out={tmp_path / name}", f"--checkpoint={name}") == 0
+    """The one of step 400 is the best, or that of step 500, which nobody chose if it was asked for as the last one.
 
-    told = "It is the best checkpoint on the split test, so its scores there are optimistic."
-    assert [told in (tmp_path / name / "README.md").read_text() for name in ("best", "last")] == [True, False]
+    Runs of 0.2.0 know the split by their settings alone, which may be those of a later resume.
+    """
+    (trained / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"val_split": "test"}))
+    path = trained / "checkpoints/step-00000500/state.json"
+    names = ("best", "step-00000400", "step-00000500", "last")
+    for best, split, wanted in (
+        ({"step": 400}, "test", [True, True, False, False]),
+        ({"step": 500, "split": "val"}, "val", [True, False, True, False]),
+    ):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"best": {"value": 0.5, **best}}))
+        for name in names:
+            assert publish(trained, f"--out={tmp_path / name}", f"--checkpoint={name}") == 0
+
+        told = f"It is the best checkpoint on the split {split}, so its scores there are optimistic."
+        cards = [(tmp_path / name / "README.md").read_text() for name in names]
+        assert [told in card for card in cards] == wanted
+        assert ["the best checkpoint" in card for card in cards] == wanted
+    assert read(tmp_path / "best", "checkpoints/step-00000500/state.json")["best"]["split"] == "val"
 
 
 def protocol(**more: Any) -> dict[str, Any]:

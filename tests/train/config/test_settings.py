@@ -155,6 +155,44 @@ class TestRecord:
         with pytest.raises(SettingsError, match="Key 'mse' is not accepted"):
             read_settings([f"--config={recipe}"])
 
+    def test_groups_of_no_module_are_named_with_those_that_may_be_meant(
+        self, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A method of a machine of somebody else's, or a typo; what every machine has is not named."""
+        run = Path(shutil.copytree(finished, tmp_path / "run"))
+        config = run / "config.yaml"
+        config.write_text(config.read_text() + "byol:\n  mode: intra\nopitm:\n  lr: 0.5\n")
+
+        assert read_settings([f"--config={config}"]).settings.optim.lr == 0.002
+        assert caplog.messages == [
+            f"{config}: ignores the options of 'opitm' (did you mean 'optim'?): no method, backbone or view here has that name"
+        ]
+
+    @pytest.mark.parametrize("words", [("--method=moco",), ("--method", "moco")])
+    def test_options_of_a_method_that_the_command_line_chooses_are_read(
+        self, words: tuple[str, ...], finished: Path, tmp_path: Path
+    ) -> None:
+        run = Path(shutil.copytree(finished, tmp_path / "run"))
+        config = run / "config.yaml"
+        config.write_text(config.read_text() + "moco:\n  temperature: 0.25\n")
+
+        assert read_settings([f"--config={config}", *words]).groups["moco"].temperature == 0.25
+        assert read_settings([f"--config={config}"]).groups["moco"].temperature != 0.25
+
+    @pytest.mark.parametrize("more", ["", "byol:\n  mode: intra\n"])
+    @pytest.mark.parametrize("name", ["1e3", "-1.5E3", "2.5e-3"])
+    def test_a_text_that_looks_like_a_number_stays_a_text(
+        self, name: str, more: str, finished: Path, small: Callable[..., list[str]], tmp_path: Path
+    ) -> None:
+        """With a group that is passed over too."""
+        run = Path(shutil.copytree(finished, tmp_path / "run"))
+        asked = read_settings(small(run, f"--train_split={name}"))
+        assert asked.settings.train_split == name
+        (run / "config.yaml").write_text(run_folder.config_text(asked) + more)
+
+        kept = run_folder.reopen(run).settings
+        assert (kept.train_split, kept.optim) == (name, asked.settings.optim)
+
     def test_a_typo_in_the_options_that_a_run_uses_is_still_one(self, finished: Path, tmp_path: Path) -> None:
         run = Path(shutil.copytree(finished, tmp_path / "run"))
         (run / "config.yaml").write_text((finished / "config.yaml").read_text().replace("temperature", "temprature"))

@@ -389,11 +389,17 @@ class TestBatches:
         with pytest.raises(RunError, match=r"^/dev/shm: has 1\.0 kB free.*--prefetch_batches.*--workers 0.*--shm-size"):
             trace(split, order(split, batch=4, steps=9), workers=1)
 
-    def test_what_memory_it_takes_is_said_at_the_start(self, split: Split, caplog: pytest.LogCaptureFixture) -> None:
+    def test_what_memory_it_takes_is_said_once_a_process(
+        self, split: Split, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of evaluation too, which reads one split after another."""
+        monkeypatch.setattr(loader.Batches, "memory_logged", False)
         with caplog.at_level("INFO", logger="kinetics_sounds"):
-            trace(split, order(split, batch=4, steps=1), workers=1)
+            for _ in range(2):
+                trace(split, order(split, batch=4, steps=1), workers=1)
 
-        assert "1 worker (forkserver), 3 prefetched batches: 0.3 MB of shared memory" in caplog.text
+        (message,) = caplog.messages
+        assert "1 worker (forkserver), 3 prefetched batches: 0.3 MB of shared memory" in message
 
 
 def _numpy(dtype: torch.dtype) -> npt.DTypeLike:

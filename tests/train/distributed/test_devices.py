@@ -103,6 +103,8 @@ def test_a_run_goes_on_with_batch_norms_over_as_many_samples_and_says_where_it_c
 
     assert [state(run, step)["norm_samples"] for step in (1, 2, 3)] == [2, 2, 4]
     assert "batch norms: over 4 samples from here on (was 2)" in capfd.readouterr().out
+    changed = {"step": 2, "setting": "samples per batch norm", "before": 2, "after": 4}
+    assert changed in state(run, 3)["changed_on_resume"]
 
 
 def state(run: Path, step: int) -> dict[str, Any]:

@@ -229,6 +229,19 @@ def test_other_steps_are_told_of_where_anything_follows_them(
     assert ("schedule: 2 steps now, 1 before" in capsys.readouterr().out) == told
 
 
+@pytest.mark.parametrize(
+    ("schedule", "warmup_steps", "told"), [("constant", 1, False), ("constant", 2, True), ("fixed", 2, False)]
+)
+def test_a_warm_up_longer_than_the_first_part_was_shortened_to_it(
+    schedule: str, warmup_steps: int, told: bool, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for steps in (1, 2):
+        more = (f"--optim.schedule={schedule}", f"--optim.warmup_steps={warmup_steps}", f"--steps={steps}")
+        assert pretrain.main(small(tmp_path, *more)) == 0
+
+    assert ("schedule: 2 steps now, 1 before" in capsys.readouterr().out) == told
+
+
 def test_a_method_that_follows_the_steps_is_told_of_too(
     plugged: Plugged, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

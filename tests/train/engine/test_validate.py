@@ -79,9 +79,10 @@ def test_it_is_the_loss_in_evaluation_mode_and_changes_nothing(finished: Path, s
 
 
 def test_the_loaders_memory_is_logged_once_however_often_a_run_is_validated(
-    small: Argv, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    small: Argv, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two validations of six samples, after each of two epochs."""
+    monkeypatch.setattr(loader.Batches, "memory_logged", False)
     with caplog.at_level("INFO", logger="kinetics_sounds"):
         assert pretrain.main(small(tmp_path / "run", "--val_split=test", "--workers=1")) == 0
 
@@ -221,6 +222,40 @@ def test_a_run_and_its_results_tell_what_was_changed_when_it_was_resumed(
     assert json.loads((out / "eval/knn/results.json").read_text())[CHANGED] == wanted
     assert evaluate.main(["knn", *judge, "--checkpoint=step-00000006"]) == 0
     assert "was resumed with" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_best_checkpoint_is_chosen_on_one_split(
+    known: bool, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No validation reaches the best value on test, which stays while that is the split, and where a run of 0.2.0 did not say."""
+    out = tmp_path / "run"
+    assert pretrain.main(small(out, "--val_split=test", "--steps=3")) == 0
+    path = out / "checkpoints/step-00000003/state.json"
+    state = json.loads(path.read_text())
+    assert state["best"]["split"] == "test"
+    best = {"step": 3, "value": 9.0} | ({"split": "test"} if known else {})
+    path.write_text(json.dumps(state | {"best": best, "plateau": {"cuts": 1, "best": 9.0, "waited": 4}}))
+
+    assert pretrain.main(small(out, "--val_split=test", "--steps=6")) == 0
+    assert pretrain.main(small(out, "--steps=7")) == 0  # without validation
+    for step in (6, 7):
+        state = json.loads((out / f"checkpoints/step-{step:08d}/state.json").read_text())
+        assert state["best"] == {"step": 3, "value": 9.0, "split": "test"}
+    assert "best checkpoint:" not in capsys.readouterr().out
+    assert pretrain.main(small(out, "--val_split=train", "--steps=7")) == 0  # trains nothing
+    assert checkpoint.find(out / "checkpoints", "best").name == "step-00000003"
+    assert pretrain.main(small(out, "--val_split=train", "--steps=9")) == 0
+
+    told = (
+        "best checkpoint: chosen on train from here on; that of step 3, chosen on test, is kept only as long as others"
+    )
+    assert told in capsys.readouterr().out
+    state = json.loads((out / "checkpoints/step-00000009/state.json").read_text())
+    value = -validations(out)[9]["val_loss"]
+    assert state["best"] == {"step": 9, "value": value, "split": "train"}
+    assert state["plateau"] == {"cuts": 1, "best": value, "waited": 0}
+    assert {"step": 7, "setting": "val_split", "before": "test", "after": "train"} in state[CHANGED]
 
 
 def test_the_split_and_the_settings_say_what_a_method_may_know(split: Split, small: Argv, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kinetics_sounds.pipelines.publishing.run import publish_run
 from kinetics_sounds.shards import reader
 from kinetics_sounds.train import evaluate
 from kinetics_sounds.train.config import run_folder
@@ -143,26 +145,56 @@ def test_a_damaged_result_is_replaced_and_told(tmp_path: Path, capsys: pytest.Ca
 def test_a_checkpoint_that_was_selected_on_the_evaluated_split_is_told(
     name: str, classified: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The run validated on test; layerwise selects its layer there itself."""
+    """The run validated on test, once: its last checkpoint is the best too. layerwise selects its layer there itself."""
     more = [] if name == "knn" else ["--epochs=1", "--batch=4", "--val_split=none"]
     argv = [name, f"--run={classified}", f"--shards={shards}", "--workers=0", "--device=cpu", "--clips=1", *more]
-    for checkpoint, told in (("best", 1.0), ("last", None if name != "layerwise" else 1.0)):
+    for checkpoint, told in (("best", 1.0), ("step-00000003", 1.0), ("last", None if name != "layerwise" else 1.0)):
         out = tmp_path / checkpoint
         assert evaluate.main([*argv, f"--checkpoint={checkpoint}", f"--out={out}"]) == 0
 
         scores = json.loads((out / "results.json").read_text())["scores"]
         assert (scores.get("selected_on_test") or None) == told
-        note = (
-            "note: --checkpoint best was selected on the split 'test', which it is evaluated on: scores are optimistic"
-        )
-        assert (note in capsys.readouterr().out) == (checkpoint == "best")
+        note = "note: the checkpoint was selected on the split 'test', which it is evaluated on: scores are optimistic"
+        assert (note in capsys.readouterr().out) == (checkpoint != "last")
 
 
 def test_on_another_set_a_checkpoint_was_not_selected(classified: Path, shards: Path, seven: Path) -> None:
     settings, facts = frozen.EvalSettings(run=classified, checkpoint="best"), run_folder.read_facts(classified)
 
-    assert eval_data.selected_on(settings, facts, reader.read_dataset(shards)) == "test"
-    assert eval_data.selected_on(settings, facts, reader.read_dataset(seven)) is None
+    path = classified / "checkpoints/step-00000003"
+
+    assert eval_data.selected_on(settings, path, facts, reader.read_dataset(shards)) == "test"
+    assert eval_data.selected_on(settings, path, facts, reader.read_dataset(seven)) is None
+    assert eval_data.selected_on(settings, None, facts, reader.read_dataset(shards)) is None
+
+
+def test_what_was_selected_is_what_the_run_and_a_published_one_say(
+    classified: Path, shards: Path, tmp_path: Path
+) -> None:
+    """A run of 0.2.0 knows the split by its settings alone. Of a run with a later best one, step 3 was the best only then."""
+    run = Path(shutil.copytree(classified, tmp_path / "run"))
+    facts, dataset = run_folder.read_facts(run), reader.read_dataset(shards)
+    first, second = (run / f"checkpoints/step-{step:08d}" for step in (3, 6))
+
+    def selected(checkpoint: str) -> str | None:
+        path = first if checkpoint == "step-00000003" else second
+        settings = frozen.EvalSettings(run=run, checkpoint=checkpoint)
+        said: str | None = eval_data.selected_on(settings, path, facts, dataset)
+        return said
+
+    shutil.copytree(first, second)
+    for best, told in (({"split": "val"}, "val"), ({}, "test")):
+        state = json.loads((first / "state.json").read_text())
+        state |= {"step": 6, "best": {"step": 6, "value": 0.5, **best}}
+        (second / "state.json").write_text(json.dumps(state))
+        assert [selected(name) for name in ("best", "step-00000003", "last")] == [told, None, None]
+
+    for published, said in (("best", "test"), ("last", None)):
+        out = tmp_path / published
+        assert publish_run([str(run), f"--out={out}", f"--checkpoint={published}"]) == 0
+        settings = frozen.EvalSettings(run=out)
+        path = out / "checkpoints/step-00000006"
+        assert eval_data.selected_on(settings, path, run_folder.read_facts(out), dataset) == said
 
 
 def test_a_baseline_of_fine_tuning_has_all_settings_but_the_gate(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         "note": dataset.note,
         "scores": scores,
     }
-    if (selected := selected_on(settings, facts, dataset)) == on:
+    if (selected := selected_on(settings, encoders.checkpoint, facts, dataset)) == on:
         scores["selected_on_test"] = 1.0
     out = results.folder(settings, "cluster_head")
     results.write(out, document)

@@ -146,7 +146,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     of_split = results.of_split(settings, shards, dataset, on, facts)
     head = results.head("finetune", settings.run, facts, first, **of_split)
     found = {**head, **_body(settings, dataset, shards, workers=tuning.settings.workers, val=val, on=on)}
-    if (selected := selected_on(settings, facts, dataset)) == on:
+    if (selected := selected_on(settings, first, facts, dataset)) == on:
         found["scores"]["selected_on_test"] = 1.0
     results.write(out, found)
     lines = [results.format_scores(found, out), *note_selected(selected, on)]

@@ -160,7 +160,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     if not world.is_main:
         return DONE
     found = _found(settings, its, encoders, hit_NLM)
-    if (selected := selected_on(settings, its.facts, its.dataset)) == its.on:
+    if (selected := selected_on(settings, its.first, its.facts, its.dataset)) == its.on:
         found["scores"]["selected_on_test"] = 1.0
     results.write(its.out, found)
     lines = [results.format_scores(found, its.out), *note_selected(selected, its.on)]

@@ -87,7 +87,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         if not world.is_main:
             return DONE
     of_split = results.of_split(settings, its.shards, dataset, on, facts)
-    selected = selected_on(settings, facts, dataset)
+    selected = selected_on(settings, encoders.checkpoint, facts, dataset)
     found = {
         **results.head("vote", settings.run, facts, encoders.checkpoint, **of_split),
         "samples": len(split),
