@@ -50,7 +50,7 @@ def status(out: Path) -> dict[str, Any]:
     now, answered = time.time(), counts.total()
     rate = len(times) / max(now - times[-1], 1e-9) if times and state != "ended" else None
     clips = max(answered, run.clips if run else 0)
-    if state == "ended" and (answered < clips or counts[Status.NOT_TRIED]):
+    if state == "ended" and (requested is None or answered < clips or counts[Status.NOT_TRIED]):
         state = "stopped"
     return {
         "out": str(out),

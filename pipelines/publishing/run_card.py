@@ -74,7 +74,7 @@ def _what(found: Published) -> str:
         else f"A video and an audio encoder ({backbone})"
     )
     best = found.state.get("best")
-    val_split = best and best.get("split", config.get("val_split"))
+    val_split = best and (best.get("split") or config.get("val_split"))
     selected = f" It is the best checkpoint on the split {escape(str(val_split))}, so its scores there are optimistic."
     return (
         f"{networks}, trained by {method} with kinetics-sounds {version}: {found.state['step']:,}"

@@ -52,7 +52,7 @@ RESULT = (
 _STEP = re.compile(r"(step-\d{8,})(?:\.old)?")
 _NOT_THE_PAPERS = re.compile(r"(?:^|; )(this is [^;]{1,300}: the paper's scores are not comparable)$")
 """End of the note of a paper's protocol on another set, see `PaperProtocol.note_on`."""
-_KEY = re.compile(r"[\w.*+\[\]-]{1,100}", flags=re.ASCII)
+_KEY = re.compile(r"[\w.*?!+\[\]-]{1,100}", flags=re.ASCII)
 _WORD = re.compile(r"[\w.*+-]{0,100}", flags=re.ASCII)
 _WORDS = re.compile(rf"{_WORD.pattern}(, ?[\w.*+-]{{1,100}}){{0,50}}", flags=re.ASCII)
 """Value of a setting: a word, or several separated by commas."""
@@ -100,7 +100,7 @@ def collect(run: Path, checkpoint: str) -> Published:
     path = _checkpoint(run, checkpoint)
     state = _state(path)
     if checkpoint != "last":
-        state |= _best(_checkpoint(run, "last"), state["step"])
+        state |= _best(run, path, state["step"])
     name = path.name.removesuffix(".old")
     results, left_out = _results(run, name, facts)
     return Published(
@@ -202,9 +202,11 @@ def _changed(told: Mapping[str, Any]) -> dict[str, Any]:
     return {CHANGED: clean(changes)} if are_changes(changes := told.get(CHANGED)) and changes else {}
 
 
-def _best(last: Path, step: int) -> dict[str, Any]:
-    """The best validation of a run whose last checkpoint is this, if it was at `step`; else nothing."""
-    best = _read(last / "state.json", "use another --checkpoint").get("best")
+def _best(run: Path, path: Path, step: int) -> dict[str, Any]:
+    """The best validation of a run if it was at `step`, by its last checkpoint, or by this one if that is damaged."""
+    best = _read(path / "state.json", "use another --checkpoint").get("best")
+    with contextlib.suppress(RunError):
+        best = _read(_checkpoint(run, "last") / "state.json", "").get("best")
     if not isinstance(best, dict) or best.get("step") != step or not _is_number(best.get("value")):
         return {}
     return {"best": {name: clean(best[name]) for name in ("step", "value", "split") if name in best}}
@@ -222,7 +224,9 @@ def _checkpoint(run: Path, name: str) -> Path:
         best = _read(found[wanted] / "state.json", "take --checkpoint last").get("best")
         step = best.get("step") if isinstance(best, dict) else None
         if type(step) is not int:
-            raise RunError(f"{run}: has no best checkpoint, because the run had no --val_split; use --checkpoint last")
+            raise RunError(
+                f"{run}: has no best checkpoint: no validation on a --val_split was done; use --checkpoint last"
+            )
         wanted = f"step-{step:08d}"
     if wanted not in found:
         there = ", ".join(sorted(found)) or "none"

@@ -387,7 +387,7 @@ class TestMisuse:
                 ["crossmodal", "--checkpoint=first"],
                 r"has no checkpoint 'first'; there are: step-00000004, step-00000006",
             ),
-            (["crossmodal", "--checkpoint=best"], r"has no best checkpoint, because the run had no --val_split"),
+            (["crossmodal", "--checkpoint=best"], r"has no best checkpoint: no validation"),
             (["crossmodal", "--clips=0"], r"--clips 0: must be at least 1"),
             (["crossmodal", "--batch=0"], r"--batch 0: must be at least 1"),
             (["crossmodal", "--workers=-1"], r"--workers -1: must be at least 0"),

@@ -247,7 +247,7 @@ def shards_to_evaluate(given: Address | None, facts: Mapping[str, Any]) -> Addre
 
 def split_of_best(folder: Path, best: Mapping[str, Any]) -> str | None:
     """Split that the best checkpoint of a run was chosen on; runs of 0.2.0 have it only as the last `val_split`."""
-    return best["split"] if "split" in best else reopen(folder).settings.val_split
+    return best.get("split") or reopen(folder).settings.val_split
 
 
 def default_eval_split(splits: Collection[str]) -> str | None:

@@ -155,7 +155,7 @@ def find(folder: Path, name: str) -> Path:
         best = checkpoint_state.read_state(path).get("best")
         if not isinstance(best, dict):
             raise RunError(
-                f"{folder}: has no best checkpoint, because the run had no --val_split; use --checkpoint last"
+                f"{folder}: has no best checkpoint: no validation on a --val_split was done; use --checkpoint last"
             )
         path = _of(folder, _name(best["step"]))
     if path is None or not (path / "state.json").is_file():

@@ -88,7 +88,10 @@ class TrainProgress:
     def after(self, values: Mapping[str, float], *, step: int, optim: Optim, split: str) -> "TrainProgress":
         """Progress after a validation on a split. The criterion is val_top1 if available, else the negative val_loss."""
         value = values["val_top1"] if "val_top1" in values else -values["val_loss"]
-        better = math.isfinite(value) and (self.best is None or value > self.best["value"])
+        best = self.best
+        if best is not None and best["split"] not in (None, split):  # which says nothing of this one
+            best = None
+        better = math.isfinite(value) and (best is None or value > best["value"])
         return replace(
             self,
             step=step,
@@ -225,16 +228,16 @@ def restore(
 
 
 def selected_on(reached: TrainProgress, split: str | None, world: World) -> TrainProgress:
-    """Progress that compares validations on this split alone: a best one on another is no longer one, which is printed."""
-    if reached.best is None or split in (None, reached.best["split"]):
+    """Progress that compares validations on this split alone; a best one on another stays until the first of these."""
+    chosen_on = None if reached.best is None else reached.best["split"]
+    before = next((each["after"] for each in reversed(reached.changed) if each["setting"] == "val_split"), chosen_on)
+    if chosen_on is None or not split or split == before:
         return reached
-    before = reached.best["split"]
     world.print_main(
-        f"best checkpoint: chosen on {split} from here on; that of step {reached.best_step}, chosen on {before}, is kept only as "
-        "long as others (--keep)"
+        f"best checkpoint: that of step {reached.best_step}, chosen on {chosen_on}, until the first validation on {split}"
     )
     changed = (*reached.changed, _change(reached.step, "val_split", before, split))
-    return replace(reached, best=None, plateau=Plateau(cuts=reached.plateau.cuts), changed=changed)
+    return replace(reached, plateau=Plateau(cuts=reached.plateau.cuts), changed=changed)
 
 
 def _differing(

@@ -1,5 +1,6 @@
 """Data that a run is evaluated on."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -119,15 +120,18 @@ def seen_in_training(
 def selected_on(settings: Selected, path: Path | None, facts: Mapping[str, Any], dataset: Dataset) -> str | None:
     """Split that the checkpoint `path` was selected on, if it is the best one and the run was trained on this set, else None.
 
-    The last one of a run was not selected, even if it is the best; that of a published run was if its state says so.
+    The last one of a run was not selected, even if it is the best; that of a published run was if its state says so. Ask before
+    the work: a run that goes on training may have another best one at its end.
     """
     its_set = any(each.fingerprint == facts["fingerprint"] for each in dataset.every_split.values())
     published = not (settings.run / "metrics.jsonl").is_file()
     if path is None or not its_set or (settings.checkpoint == "last" and not published):
         return None
-    last = checkpoint.find(settings.run / "checkpoints", "last")
-    best = checkpoint_state.read_state(last).get("best")
-    if best is None or best["step"] != checkpoint_state.read_state(path)["step"]:
+    state = checkpoint_state.read_state(path)
+    best = state.get("best")
+    with contextlib.suppress(RunError):  # a damaged last one is no reason not to evaluate another
+        best = checkpoint_state.read_state(checkpoint.find(settings.run / "checkpoints", "last")).get("best")
+    if best is None or best["step"] != state["step"]:
         return None
     return run_folder.split_of_best(settings.run, best)
 

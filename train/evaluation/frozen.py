@@ -107,6 +107,7 @@ def run(modules: Mapping[str, ModuleType], parsed: Parsed[EvalSettings]) -> int:
         if dataset.modality != "both" and getattr(module, "NEEDS_BOTH", False):
             raise ShardError(f"{shards}: has no picture or no sound, and {name} compares them; give shards with both")
     encoders = suited(load_selected(settings), dataset)
+    selected = selected_on(settings, encoders.checkpoint, facts, dataset)
     probes = [
         _Probe(
             name=name,
@@ -129,7 +130,6 @@ def run(modules: Mapping[str, ModuleType], parsed: Parsed[EvalSettings]) -> int:
         if not world.is_main:
             return DONE
         of_split = results.of_split(settings, shards, dataset, on, facts)
-        selected = selected_on(settings, encoders.checkpoint, facts, dataset)
         printed: list[tuple[dict[str, Any], Path]] = []
         for each in probes:
             head = results.head(each.name, settings.run, facts, encoders.checkpoint, **of_split)

@@ -39,6 +39,9 @@ MEDIA = Media(
 )
 
 
+MINE = ClassList("mine", ("bowling",), "")
+
+
 def outcome(name: str, status: Status, source: str = "youtube") -> Outcome:
     clip = Clip(name * 11, 0, 10, "bowling", "val")
     return Outcome(clip=clip, status=status, source=source, media=MEDIA if status is Status.OK else None)
@@ -91,14 +94,17 @@ def test_it_is_told_while_a_build_holds_the_folder_and_changes_nothing(
         assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
-@pytest.mark.parametrize(("clips", "state"), [(10, "stopped"), (4, "ended")])
+@pytest.mark.parametrize(("clips", "state"), [(10, "stopped"), (4, "stopped"), (4, "ended")])
 def test_a_build_whose_process_is_gone_has_no_rate(clips: int, state: str, out: Path) -> None:
-    """It was stopped where six of ten clips have no reply, and ended where all four have one."""
+    """It was stopped where it wrote no manifest, and ended where it did and all four have a reply."""
     gone = subprocess.Popen(["true"])
     gone.wait()
     with contextlib.closing(sqlite3.connect(out / "ledger.sqlite")) as database, database:
         database.execute("UPDATE runs SET process = ?, clips = ?", (gone.pid, clips))
     database.close()
+
+    if state == "ended":
+        manifest.write(out / "manifest.parquet", MINE, [outcome(name, Status.OK) for name in "abcd"])
 
     found = status.status(out)
 
@@ -118,7 +124,7 @@ def test_clips_that_are_not_requested_any_more_are_not_counted(out: Path) -> Non
     assert "at least 2 of them of earlier runs' rows" in status.format_status(found)
 
     asked = [outcome("a", Status.OK), outcome("b", Status.OK)]
-    manifest.write(out / "manifest.parquet", ClassList("mine", ("bowling",), ""), asked)
+    manifest.write(out / "manifest.parquet", MINE, asked)
 
     found = status.status(out)
     assert (found["clips"], found["answered"], found["not_requested"], found["statuses"]) == (2, 2, 0, {"ok": 2})

@@ -46,7 +46,7 @@ CONFIG: dict[str, Any] = {
     "view": "clip_and_mel",
     "batch": 64,
     "seed": 0,
-    "optim": {"name": "adamw", "lr": 1e-3, "lr_multipliers": {"audio.*": 0.1}, "milestones": [1, 2]},
+    "optim": {"name": "adamw", "lr": 1e-3, "lr_multipliers": {"audio.?*": 0.1}, "milestones": [1, 2]},
     "avcl": {"temperature": 0.1, "amfm": {"gate": "relu"}},
     "avid": {"negatives": 1024},
     "r3d": {"width": 64},
@@ -281,6 +281,8 @@ def test_the_card_names_the_split_that_the_checkpoint_was_selected_on(trained: P
         assert [told in card for card in cards] == wanted
         assert ["the best checkpoint" in card for card in cards] == wanted
     assert read(tmp_path / "best", "checkpoints/step-00000500/state.json")["best"]["split"] == "val"
+    path.write_text("{")
+    assert publish(trained, f"--out={tmp_path / 'damaged'}", "--checkpoint=step-00000400") == 0
 
 
 def protocol(**more: Any) -> dict[str, Any]:

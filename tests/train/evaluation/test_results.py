@@ -188,6 +188,11 @@ def test_what_was_selected_is_what_the_run_and_a_published_one_say(
         state |= {"step": 6, "best": {"step": 6, "value": 0.5, **best}}
         (second / "state.json").write_text(json.dumps(state))
         assert [selected(name) for name in ("best", "step-00000003", "last")] == [told, None, None]
+        (later := run / "checkpoints/step-00000009").mkdir()
+        for name in ("state.json", "model.safetensors"):
+            (later / name).write_text("{")
+        assert selected("step-00000006") == told  # by its own state, where the last one is damaged
+        shutil.rmtree(later)
 
     for published, said in (("best", "test"), ("last", None)):
         out = tmp_path / published

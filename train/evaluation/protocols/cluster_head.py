@@ -92,6 +92,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     its = open_eval_data(settings)
     facts, dataset, on, split = its.facts, its.dataset, its.on, its.split
     encoders = load(settings.run, None if settings.untrained else settings.checkpoint)
+    selected = selected_on(settings, encoders.checkpoint, facts, dataset)
     method = encoders.whole_method()
     if not isinstance(method, Assigning):
         raise RunError(
@@ -124,7 +125,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         "note": dataset.note,
         "scores": scores,
     }
-    if (selected := selected_on(settings, encoders.checkpoint, facts, dataset)) == on:
+    if selected == on:
         scores["selected_on_test"] = 1.0
     out = results.folder(settings, "cluster_head")
     results.write(out, document)

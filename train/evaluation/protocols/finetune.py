@@ -120,6 +120,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     check_mel(settings.run, facts, dataset, shards=shards)
     name = selected_checkpoint(settings)
     first = None if name is None else checkpoint.find(settings.run / "checkpoints", name)
+    selected = selected_on(settings, first, facts, dataset)
     check_claims(settings.run, first)
     out = results.folder(settings, "finetune")
     before = run_folder.model_of(settings.run)
@@ -146,7 +147,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     of_split = results.of_split(settings, shards, dataset, on, facts)
     head = results.head("finetune", settings.run, facts, first, **of_split)
     found = {**head, **_body(settings, dataset, shards, workers=tuning.settings.workers, val=val, on=on)}
-    if (selected := selected_on(settings, first, facts, dataset)) == on:
+    if selected == on:
         found["scores"]["selected_on_test"] = 1.0
     results.write(out, found)
     lines = [results.format_scores(found, out), *note_selected(selected, on)]

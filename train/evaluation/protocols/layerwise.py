@@ -145,6 +145,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     """Train and evaluate the classifiers on all devices; return the exit code. Raises StoppedError after a signal."""
     settings = parsed.settings
     its = _asked(settings)
+    selected = selected_on(settings, its.first, its.facts, its.dataset)
     keep_secret([its.shards.real])
     if settings.devices > 1 and not launch.is_rank():
         devices.check_devices(settings.devices, settings.device)
@@ -160,7 +161,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     if not world.is_main:
         return DONE
     found = _found(settings, its, encoders, hit_NLM)
-    if (selected := selected_on(settings, its.first, its.facts, its.dataset)) == its.on:
+    if selected == its.on:
         found["scores"]["selected_on_test"] = 1.0
     results.write(its.out, found)
     lines = [results.format_scores(found, its.out), *note_selected(selected, its.on)]

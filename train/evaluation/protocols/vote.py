@@ -74,6 +74,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     its = open_eval_data(settings)
     facts, dataset, on, split = its.facts, its.dataset, its.on, its.split
     encoders = load(settings.run, settings.checkpoint)
+    selected = selected_on(settings, encoders.checkpoint, facts, dataset)
     votes.classifier_of(encoders)
     _check_classes(facts, dataset, shards=its.shards)
     fingerprint = dataset.every_split[on].fingerprint
@@ -87,7 +88,6 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         if not world.is_main:
             return DONE
     of_split = results.of_split(settings, its.shards, dataset, on, facts)
-    selected = selected_on(settings, encoders.checkpoint, facts, dataset)
     found = {
         **results.head("vote", settings.run, facts, encoders.checkpoint, **of_split),
         "samples": len(split),
