@@ -8,8 +8,8 @@ from kinetics_sounds.quantities import first_of, plural
 
 NAMED = 5
 """Number of labels that are named."""
-SIMILAR = 0.9
-"""Least similarity of a label to a class for which it may be a typo."""
+SIMILAR = 0.85
+"""Least similarity of a label to a class for which it may be a typo: `catt` is 0.857 like `cat`."""
 MOST_LETTERS = 100
 """Maximum length of a label in a message."""
 

@@ -30,6 +30,7 @@ def test_a_typo_is_told_where_few_labels_are_left_out() -> None:
         "rows left out, whose labels may be meant to be in the class list: "
         "'dog barkin' (like 'dog barking'), 'Dog  Barking' (like 'dog barking')"
     )
+    assert warning({"catt": 1}, ["cat", "dog"]).endswith(": 'catt' (like 'cat')")
     assert warning({"cat": 1, "barking dog": 1, "dog walking": 1}, ["dog barking"]) == ""
     assert warning({f"dog barkin{letter}": 1 for letter in "abcdef"}, ["dog barking"]) == ""
 
