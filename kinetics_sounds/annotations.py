@@ -33,8 +33,6 @@ _RETRY_SECONDS = 120.0
 """No new attempt starts after this many seconds."""
 _SECONDS = 600.0
 """Time limit of a download in seconds, over all attempts; the largest official list has 14 MB."""
-_MOST_WRONG = 10
-"""Number of wrong rows that an error names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +96,7 @@ def read(
     except csv.Error as error:
         wrong.insert(0, f"{path}:{rows.line_num}: is not a CSV: {error}; look for an unclosed quote")
     if wrong:
-        raise AnnotationError(first_lines(wrong, _MOST_WRONG))
+        raise AnnotationError(first_lines(wrong))
     return Annotations(tuple(found), seen)
 
 

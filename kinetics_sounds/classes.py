@@ -21,8 +21,6 @@ NOTES = {
     "k400": "the 400 labels of Kinetics-400.",
 }
 """What users of a shipped list should know about it."""
-MOST_WRONG = 10
-"""Maximum number of wrong lines that an error names."""
 LEAST_LETTERS = 7
 """Shorter labels are not compared: `Stream` and `Steam` are two classes."""
 
@@ -80,7 +78,7 @@ def read(source: str) -> ClassList:
         labels.append(label)
         ids.append(mid)
     if wrong:
-        raise ClassListError(first_lines(wrong, MOST_WRONG))
+        raise ClassListError(first_lines(wrong))
     if not labels:
         raise ClassListError(f"{source}: the class list is empty; write one Kinetics label per line")
     return ClassList(path.stem if is_table else name, tuple(labels), note, ids=tuple(ids) if is_table else ())

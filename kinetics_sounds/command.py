@@ -220,7 +220,7 @@ def _os_error(prog: str, error: OSError, report: Callable[[str, int], int]) -> i
 
 
 def _file_above(name: str) -> Path | None:
-    """The part of a path that is no folder, though one is needed there; None if there is none."""
+    """The path itself, or the nearest parent, that exists but is not a folder; None if there is none."""
     paths = (Path(name), *Path(name).parents)
     return next((path for path in paths if (path.exists() or path.is_symlink()) and not path.is_dir()), None)
 

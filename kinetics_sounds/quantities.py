@@ -24,6 +24,10 @@ def first_of(names: Iterable[str], most: int = 5) -> str:
     return f"{', '.join(every[:most])}{more}"
 
 
-def first_lines(lines: Sequence[str], most: int) -> str:
+MOST_LINES = 10
+"""Default maximum number of faults of one kind that an error lists, each on a line of its own."""
+
+
+def first_lines(lines: Sequence[str], most: int = MOST_LINES) -> str:
     """The first lines, and a line that says how many more there are."""
     return "\n".join([*lines[:most], *([f"and {len(lines) - most} more"] if len(lines) > most else [])])

@@ -1,4 +1,4 @@
-"""examples/list_folders.py: clips in class folders become a build, or all that hinders it is told at once."""
+"""examples/list_folders.py: clips in class folders become a build, or one error lists everything that prevents it."""
 
 import importlib.util
 import shlex

@@ -18,7 +18,7 @@ from ..errors import AnnotationError, ListError, SourceError
 from ..list_entry import header
 from ..lists import SPLIT_WORDS
 from ..media.encode import Modality
-from ..quantities import first_lines, first_of, plural
+from ..quantities import MOST_LINES, first_lines, first_of, plural
 from . import Listing, Row, files_below, media_below, named
 
 MODALITY: Modality = "both"
@@ -29,8 +29,6 @@ OTHER_WORDS = SPLIT_WORDS | {"evaluation": "test", "dev": "val"}
 PLACES = ("annotations", "", "annotations/deepmind")
 """Folders in which the lists may lie, or in a folder `kinetics600` and so on there; the first that has any is read."""
 _LIST = re.compile(rf"(?:(?:kinetics|k)[-_]?(?:[0-9]{{3}}[-_])?(?:2020[-_])?)?(?P<split>{'|'.join(SPLIT_NAMES)})\.csv")
-MOST_WRONG = 10
-"""Maximum number of faults of a kind that an error names, each on a line of its own."""
 MOST_HEADER = 1000
 """Maximum length of a list's first line in characters."""
 REPLACEMENT = "replacement"
@@ -82,7 +80,7 @@ def _listed(folder: Path, lists: Iterable[Path]) -> Listing:
             wrong.append(f"{place}: {clip.key} is {told}, but the file is {named([path])}")
         found.setdefault(key, path)
     if wrong:
-        raise ListError(first_lines(wrong, MOST_WRONG))
+        raise ListError(first_lines(wrong))
     rows = tuple(
         Row(path=found.get(key, f"{clip.split}/{key}.mp4"), label=clip.label, split=clip.split)
         for key, (clip, _) in clips.items()
@@ -111,7 +109,7 @@ def _clips(lists: Iterable[Path]) -> dict[str, tuple[Clip, str]]:
                 told = f"is {clip.label!r} in {clip.split}, but {before} has {other.label!r} in {other.split}"
                 wrong.append(f"{place}: {clip.key} {told}; remove one of the two rows")
     if wrong:
-        raise ListError(first_lines(wrong, MOST_WRONG))
+        raise ListError(first_lines(wrong))
     return clips
 
 
@@ -209,7 +207,7 @@ def _misnamed(folder: Path, beside: Mapping[str, int | None]) -> list[str]:
 
 
 def _is_other(path: str) -> bool:
-    """Whether a file below a split's folder is no video, and does not belong beside one."""
+    """Whether a file below a split's folder is neither a video nor of a kind that may lie beside videos."""
     beside = BESIDE if len(Path(path).parts) > 2 else ()
     return not path.lower().endswith((*SUFFIXES, *UNREAD, *beside))
 
@@ -229,7 +227,7 @@ def _colliding(folder: Path, rows: Iterable[Row]) -> list[str]:
         name = re.sub(r"[\s_-]+", " ", normal(row.label)).casefold().strip()
         folders.setdefault(name, {}).setdefault(row.label, str(Path(row.path).parent))
     several = [" and ".join(places.values()) for places in folders.values() if len(places) > 1]
-    told = first_of(map(files.as_text, several), MOST_WRONG)
+    told = first_of(map(files.as_text, several), MOST_LINES)
     remedy = (
         "call both folders the same, or, if they are two, by names that differ in more than case, blanks, '_' and '-'"
     )

@@ -94,7 +94,7 @@ def _refuse_files_of_a_set(clip_lists: Iterable[ClipList]) -> None:
 
 
 def _is_of_video(name: str) -> bool:
-    """Whether a key has both times or may be the ID of a YouTube video; true of what is none, which is told of row by row."""
+    """Whether a key has a start and an end, or the length of a YouTube ID; also true of invalid keys, reported by row."""
     try:
         youtube_id, _, end = lists.parse_name(name)
     except ValueError:

@@ -12,8 +12,6 @@ from kinetics_sounds.clip import SPLITS, Clip
 from kinetics_sounds.errors import AnnotationError, ClassListError
 from kinetics_sounds.quantities import first_lines, first_of, plural
 
-MOST_WRONG = 10
-"""Maximum number of contradictory rows that an error names, each on a line of its own."""
 SIMILAR = 0.75
 """Least similarity of a label that is suggested for one that has no rows."""
 NAMED = 3
@@ -60,7 +58,7 @@ def plan(
                     f"{other.label!r} in {other.split}; remove one of the two rows"
                 )
     if wrong:
-        raise AnnotationError(first_lines(wrong, MOST_WRONG))
+        raise AnnotationError(first_lines(wrong))
     _check_labels(classes, seen)
     if not found:
         raise AnnotationError(

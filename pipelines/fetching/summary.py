@@ -225,7 +225,7 @@ def _flags(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _remarks(counts: Mapping[str, int]) -> Mapping[str, int]:
-    """Numbers of clips by remark: those that a user can mend first, and clips of another file in one."""
+    """Numbers of clips by remark: first the remarks that a user can act on; clips taken from another file have one count."""
     first = {said: counts[said] for said in (SPAN_ALONE, ONE_OF_SEVERAL) if said in counts}
     others = {said: count for said, count in counts.items() if said.startswith(ANOTHER_FILE)}
     another = {f"{ANOTHER_FILE} not usable": sum(others.values())} if others else {}

@@ -32,8 +32,6 @@ from .measure_file import Task, spanned
 
 MOST_LETTERS = 100
 """Maximum length of a file's name in a message that is about its length."""
-MOST_WRONG = 10
-"""Maximum number of wrong rows of the lists that an error names, each on a line of its own."""
 RECORDED = 64
 """Number of outcomes recorded at a time."""
 Pool = executors.Pool[Task, Outcome | Refused]
@@ -223,7 +221,7 @@ def _tasks(asked: Asked, listing: Listing, modality: encode.Modality, scratch: P
             )
         )
     if wrong:
-        raise ListError(first_lines(wrong, MOST_WRONG))
+        raise ListError(first_lines(wrong))
     return tasks
 
 

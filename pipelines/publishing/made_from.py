@@ -32,7 +32,7 @@ class MadeFrom:
     published: Sequence[Mapping[str, str]] = ()
     """What published folders whose lists these are say of themselves: `list_origin.FIELDS`, as far as known."""
     own: Sequence[Mapping[str, str]] = ()
-    """The same of earlier versions of the set itself, of which only what these were made from is told."""
+    """The same of earlier versions of this set: not named themselves, only the lists that they were made from."""
     files: Sequence[str] = ()
     """Names of other lists' files, without folders."""
     not_requested: int = 0

@@ -23,7 +23,7 @@ NAMES = {
 }
 """Fields by other names than theirs."""
 MOST_DEPTH = 6
-"""Maximum depth of tables whose settings are told apart."""
+"""Maximum depth of nested settings that get dotted names; deeper tables are compared as one value."""
 MOST_NAMED = 6
 """Maximum number of settings that are named."""
 MOST_IN_SUMMARY = 20

@@ -137,9 +137,9 @@ class TestResults:
     def test_chance_is_that_of_the_classes_that_are_fitted_and_of_a_vote_that_of_the_list(
         self, finished: Path, films: dict[int, bytes], tmp_path: Path
     ) -> None:
-        """A list of three classes, of one of which there is no clip: whoever knows the training clips guesses one of two.
+        """One of the three listed classes has no clip: chance is 1/2 for probes, which are fitted on clips of two classes.
 
-        A classifier can vote for any of the list: one of three.
+        It is 1/3 for `vote`, whose classifier can answer any class of the list.
         """
         write_set(tmp_path / "set", {"train": (8,), "test": (6,)}, films, classes="tiny")
         path = tmp_path / "set" / layout.DATASET

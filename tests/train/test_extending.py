@@ -111,7 +111,7 @@ def test_encoders_are_loaded_where_their_method_is_not_installed(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """They are the same; what needs the method is told which file to put back."""
+    """The features are the same; commands that need the method name the file to put back."""
     run, rest = tmp_path / "run", [f"--shards={shards}", "--workers=0", "--device=cpu", "--clips=1"]
     with installed(METHOD, tmp_path):
         assert pretrain.main(small(run, "--method=agree", "--r3d.width=2", "--steps=2")) == 0

@@ -48,7 +48,7 @@ def test_two_recordings_of_one_name_are_told_by_the_dry_run_and_the_build(
 def test_clips_whose_name_is_of_several_files_say_so_and_every_run_counts_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The camera's video ends after 2 s, so the later clip is the phone's; the name of the third is no other's."""
+    """The camera's video ends after 2 s, so the later clip is taken from the phone's; only one file has the third name."""
     inline(monkeypatch)
     video(tmp_path / "videos/camera/IMG_1.mp4", seconds=2)
     video(tmp_path / "videos/phone/IMG_1.mp4", seconds=4)

@@ -333,7 +333,7 @@ def test_encoders_that_were_evaluated_with_other_options_do_not_stand_beside_a_p
 
 
 def test_two_evaluations_by_one_probe_name_the_settings_that_differ(trained: Path, tmp_path: Path) -> None:
-    """Untrained encoders were evaluated with two clips alone; the same result in another folder is told once."""
+    """Untrained encoders were evaluated only with two clips per video; a result that is in two folders is shown once."""
     for name, more in (
         ("knn", {"clips": 10}),
         ("knn_again", {"clips": 10}),
